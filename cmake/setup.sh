@@ -1,0 +1,162 @@
+#!/bin/sh
+# From a bare machine to a running hsmseal:
+#
+#   sh cmake/setup.sh demo    builds, then rotates credentials over two SoftHSM tokens
+#   sh cmake/setup.sh test    builds, then runs all tests
+#   sh cmake/setup.sh build   builds only
+#   sh cmake/setup.sh deps    installs what all of these need, and nothing else
+#
+# On Debian and Ubuntu it installs the packages that are missing, as root or with sudo; apt-get is not called when none
+# is, so that it works without a network then. Elsewhere it says what is needed and goes on if the tools are there.
+#
+#   HSMSEAL_BUILD_DIR=build     where to build, seen from the repository
+#   HSMSEAL_REQUIRE_ALL=1       a test that would be skipped fails, and so does a compiler warning (for CI)
+set -eu
+
+usage() {
+  echo "usage: sh cmake/setup.sh demo|test|build|deps" >&2
+  exit 2
+}
+
+[ $# -eq 1 ] || usage
+goal=$1
+case $goal in demo | test | build | deps) ;; *) usage ;; esac
+
+cd "$(dirname "$0")/.."
+build=${HSMSEAL_BUILD_DIR:-build}
+cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+if [ "${HSMSEAL_REQUIRE_ALL:-}" = 1 ]; then strict=ON; else strict=OFF; fi
+
+# ---- stages: what runs now, and at the end how long each took ------------------------------------------------------
+
+now=none
+times=
+
+stage() {
+  now=$1
+  begin=$(date +%s)
+  echo "== $2"
+  "stage_$now"
+  times="$times
+stage $now $(($(date +%s) - begin)) s"
+  now=none
+}
+
+report() {
+  code=$?
+  trap - EXIT
+  [ -z "$log" ] || rm -f "$log"
+  echo "$times"
+  [ "$now" = none ] || echo "stage $now failed after $(($(date +%s) - begin)) s"
+  exit "$code"
+}
+
+# Runs a command whose output matters only if it fails.
+quietly() {
+  "$@" >"$log" 2>&1 && return
+  tail -n 40 "$log" >&2
+  echo "failed: $*" >&2
+  exit 1
+}
+
+# ---- packages ------------------------------------------------------------------------------------------------------
+
+packages="g++ cmake ninja-build pkg-config libfmt-dev libp11-kit-dev nlohmann-json3-dev softhsm2"
+[ "$goal" = demo ] || packages="$packages catch2 opensc python3 python3-cryptography git"
+
+has_package() {
+  [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo "$@"
+  else
+    echo "This needs root, and there is no sudo. As root, run: sh cmake/setup.sh deps" >&2
+    exit 1
+  fi
+}
+
+stage_deps() {
+  if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    check_tools
+    return
+  fi
+  missing=
+  for package in $packages; do
+    has_package "$package" || missing="$missing $package"
+  done
+  if ! has_package libbotan-2-dev && ! has_package libbotan-3-dev; then
+    missing="$missing libbotan"
+  fi
+  if [ -z "$missing" ]; then
+    echo "nothing is missing"
+    return
+  fi
+  quietly as_root apt-get -q update
+  case $missing in
+    *" libbotan")
+      botan=libbotan-2-dev
+      [ -n "$(apt-cache show $botan 2>/dev/null)" ] || botan=libbotan-3-dev
+      missing="${missing% libbotan} $botan"
+      ;;
+  esac
+  echo "installing$missing"
+  # shellcheck disable=SC2086 # a list of words
+  quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends $missing
+}
+
+check_tools() {
+  echo "This is neither Debian nor Ubuntu, so nothing is installed. hsmseal needs a C++20 compiler, CMake 3.24, Ninja,"
+  echo "pkg-config, the development files of Botan 2.19 or 3, fmt, p11-kit and nlohmann-json, and SoftHSM 2;"
+  [ "$goal" = demo ] || echo "its tests also Catch2, OpenSC's pkcs11-tool, Python 3 with cryptography, and git."
+  tools="cmake ninja pkg-config softhsm2-util"
+  [ "$goal" = demo ] || tools="$tools pkcs11-tool python3 git"
+  for tool in $tools; do
+    command -v "$tool" >/dev/null || { echo "missing: $tool" >&2; exit 1; }
+  done
+}
+
+# ---- build and run -------------------------------------------------------------------------------------------------
+
+stage_configure() {
+  set -- -DCMAKE_BUILD_TYPE=RelWithDebInfo -DHSMSEAL_WERROR=$strict
+  if [ "$goal" != demo ]; then
+    set -- "$@" -DHSMSEAL_BUILD_TESTS=ON
+  elif [ ! -f "$build/CMakeCache.txt" ]; then
+    set -- "$@" -DHSMSEAL_BUILD_TESTS=OFF
+  fi
+  quietly cmake -S . -B "$build" -G Ninja "$@"
+}
+
+stage_build() {
+  if [ "$goal" = demo ]; then
+    cmake --build "$build" --parallel "$cores" --target rotate_credentials
+  else
+    cmake --build "$build" --parallel "$cores"
+  fi
+}
+
+stage_test() {
+  ctest --test-dir "$build" --output-on-failure --no-tests=error -j "$cores"
+}
+
+stage_demo() {
+  sh examples/with_tokens.sh "$build/examples/rotate_credentials"
+}
+
+log=
+trap report EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+log=$(mktemp)
+
+stage deps "packages"
+[ "$goal" = deps ] || stage configure "configure in $build"
+[ "$goal" = deps ] || stage build "build with $cores cores"
+case $goal in
+  test) stage test "all tests" ;;
+  demo) stage demo "two SoftHSM tokens, two credential sets" ;;
+esac

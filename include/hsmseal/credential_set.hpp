@@ -1,0 +1,121 @@
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <string>
+
+#include <hsmseal/export.hpp>
+#include <hsmseal/secret_bytes.hpp>
+
+namespace hsmseal {
+
+/// The number of a credential set in its ring: 1, 2, 3 and so on, never used twice. 0 is no version.
+using Version = std::uint32_t;
+
+/// A point in time in UTC, in milliseconds; the ring takes all of them from its store's clock.
+using Timestamp = std::chrono::sys_time<std::chrono::milliseconds>;
+
+/// 16 random bytes that name a ring for ever.
+struct HSMSEAL_API RingId {
+  std::array<std::byte, 16> bytes{};
+  auto operator<=>(const RingId&) const = default;
+  /// 32 lower-case hexadecimal digits.
+  [[nodiscard]] std::string to_string() const;
+};
+
+/// 16 bytes that name a key-encryption key: two sets with one kek_id use one key.
+struct HSMSEAL_API KekId {
+  std::array<std::byte, 16> bytes{};
+  auto operator<=>(const KekId&) const = default;
+  /// 32 lower-case hexadecimal digits.
+  [[nodiscard]] std::string to_string() const;
+};
+
+/// Where a set stands in its life. It moves down this list only.
+enum class SetState : std::uint8_t {
+  Staged,    ///< stored and proved, not sealing yet; see KeyRing::activate()
+  Active,    ///< seals everything new; exactly one set of a ring
+  Archived,  ///< opens what it sealed
+};
+
+/// How data keys are wrapped: the meaning, not a driver's mechanism number. Values are those of src/FORMAT.md.
+enum class WrapAlgorithm : std::uint8_t {
+  Aes256Gcm = 1,  ///< AES-256-GCM, 16-byte tag (NIST SP 800-38D)
+};
+
+/// Who makes the IV of an AES-GCM encryption in the token.
+enum class IvRule : std::uint8_t {
+  Caller,  ///< hsmseal makes 12 random bytes, the token uses them unchanged
+};
+
+/// How a token is asked to wrap; found by real operations when a set is added.
+struct WrapProfile {
+  WrapAlgorithm algorithm = WrapAlgorithm::Aes256Gcm;
+  IvRule iv_rule = IvRule::Caller;
+  std::uint32_t max_plaintext = 4096;  ///< the most bytes one call may encrypt; the ceiling of Suite::Token
+  auto operator<=>(const WrapProfile&) const = default;
+};
+
+/// What shows that the right key answers: 32 random bytes wrapped under it, and their SHA-256.
+struct KeyProof {
+  Bytes wrapped;
+  std::array<std::byte, 32> digest{};
+  bool operator==(const KeyProof&) const = default;
+};
+
+/// A key-encryption key as its provider describes it: everything another host needs to find it and to know it again.
+struct KeyDescription {
+  std::string token;         ///< the binding's alias
+  std::string token_label;   ///< CK_TOKEN_INFO.label when the key was added
+  std::string token_serial;  ///< CK_TOKEN_INFO.serialNumber when the key was added
+  Bytes key_id;              ///< CKA_ID, 1 to 255 bytes
+  std::string key_label;     ///< CKA_LABEL, for people
+  KekId kek_id;
+  WrapProfile profile;
+  KeyProof proof;
+  bool operator==(const KeyDescription&) const = default;
+};
+
+/// One version of a ring: how to reach one key-encryption key, and since when. A plain value without secrets.
+struct CredentialSet {
+  Version version = 0;
+  SetState state = SetState::Staged;
+  KeyDescription key;
+  Bytes wrapped_ring_key;  ///< the ring's own key under this set's key
+  std::string description;
+  Timestamp created_at;
+  std::optional<Timestamp> activated_at;
+  std::optional<Timestamp> archived_at;
+  bool operator==(const CredentialSet&) const = default;
+};
+
+/// A way in which an existing key may fall short of what hsmseal makes itself.
+enum class KeyWeakness {
+  NotPrivate,     ///< CKA_PRIVATE false: visible without login
+  NotSensitive,   ///< CKA_SENSITIVE false: readable in plain text
+  Extractable,    ///< CKA_EXTRACTABLE true: can leave the token wrapped
+  WasExposed,     ///< CKA_ALWAYS_SENSITIVE or CKA_NEVER_EXTRACTABLE false or not told: may have been outside
+  WrapsKeys,      ///< CKA_WRAP or CKA_UNWRAP true: the key could be used to pull keys out
+  SignsOrDerives  ///< CKA_SIGN, CKA_VERIFY or CKA_DERIVE true: used for something else as well
+};
+
+/// Which shortcomings the operator accepts in a key that hsmseal did not make. None by default.
+struct AdoptionPolicy {
+  std::set<KeyWeakness> accept;
+};
+
+/// What the operator asks for when a set is added.
+struct SetSpec {
+  std::string token;                  ///< the alias of a token bound on this host
+  std::string description;            ///< for people, at most 1024 bytes
+  std::string key_label;              ///< empty: `hsmseal-<ring id>-v<version>`, which lets the token alone name the set
+  std::optional<Bytes> adopt_key_id;  ///< the CKA_ID of an existing AES-256 key; absent: a new key is made
+  AdoptionPolicy policy;              ///< only for an adopted key
+};
+
+}  // namespace hsmseal

@@ -1,0 +1,111 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include <hsmseal/context.hpp>
+#include <hsmseal/envelope_header.hpp>
+#include <hsmseal/export.hpp>
+#include <hsmseal/key_ring.hpp>
+#include <hsmseal/secret_bytes.hpp>
+
+namespace hsmseal {
+
+/// Whether the size of an envelope shows the size of its secret.
+class HSMSEAL_API Padding {
+ public:
+  /// It does, to the byte.
+  [[nodiscard]] static Padding none() noexcept { return Padding{0}; }
+
+  /// Secrets are padded to the next multiple of `bucket` bytes (ISO/IEC 7816-4, at least one byte), inside the
+  /// encryption.
+  /// @param bucket  2 bytes to 1 MiB; 64 hides the length of passwords.
+  /// @throws InvalidArgumentError
+  [[nodiscard]] static Padding to_multiple_of(std::size_t bucket);
+
+  /// 0: no padding.
+  [[nodiscard]] std::size_t bucket() const noexcept { return bucket_; }
+
+ private:
+  explicit Padding(std::size_t bucket) noexcept : bucket_(bucket) {}
+  std::size_t bucket_;
+};
+
+/// How an encryptor seals. What it can open does not depend on this.
+struct EnvelopeOptions {
+  Suite suite = Suite::DataKey;
+  Padding padding = Padding::none();
+};
+
+/// Seals secrets under the ring's active credential set, and opens those of every set.
+///
+/// Thread safety: const members may run concurrently.
+/// Blocking: seal, open, rewrap and reseal call the token and wait at most SessionLimits::session_wait for a session.
+/// @throws from every member that calls the token: TokenError (see retryable(); never retry a TokenLoginError),
+///         KeyNotFoundError, WrongKeyError, InvalidArgumentError when the set's token is not bound on this host.
+class HSMSEAL_API EnvelopeEncryptor {
+ public:
+  explicit EnvelopeEncryptor(KeyRing ring, EnvelopeOptions options = {});
+
+  /// Seals a secret under a data key of its own (Suite::DataKey) or in the token (Suite::Token).
+  ///
+  /// @param secret   0 to kMaxSecretBytes bytes; with Suite::Token at most WrapProfile::max_plaintext. Not retained.
+  /// @param context  what the envelope is bound to. Not retained.
+  /// @returns the envelope: 138 bytes and the secret's size with Suite::DataKey, 46 with Suite::Token.
+  /// @throws InvalidArgumentError  the secret is too long.
+  ///
+  /// Blocking: one wrap (two token calls).
+  [[nodiscard]] Bytes seal(ByteView secret, ContextView context) const;
+
+  /// seal() for text columns: "hse1." and base64url without padding.
+  [[nodiscard]] std::string seal_text(std::string_view secret, ContextView context) const;
+
+  /// Recovers the secret of one complete envelope.
+  ///
+  /// The header names the credential set; callers cannot choose it.
+  ///
+  /// @param sealed   bytes as in src/FORMAT.md section 2, at most kMaxEnvelopeBytes. Not retained.
+  /// @param context  must equal, byte for byte, the context given to seal(). Not retained.
+  /// @returns the secret, wiped when the returned object is destroyed.
+  /// @throws FormatError           not an envelope; the token was not asked. Do not retry.
+  /// @throws WrongRingError        sealed under another ring.
+  /// @throws RingOutOfDateError    sealed under a set that is newer than all this host can see.
+  /// @throws UnknownVersionError   the ring has no such set.
+  /// @throws OpenError             altered data, wrong context or key: deliberately not told apart.
+  ///
+  /// Blocking: one unwrap (two token calls).
+  /// Conformance: trusts the token to refuse a wrapped key whose tag is wrong.
+  [[nodiscard]] SecretBytes open(ByteView sealed, ContextView context) const;
+
+  /// open() for the text form.
+  [[nodiscard]] SecretBytes open_text(std::string_view sealed, ContextView context) const;
+
+  /// Moves an envelope to the active set: the data key is unwrapped and wrapped again, the payload bytes stay the same.
+  /// The secret is not decrypted. Not for a compromised key: see reseal().
+  ///
+  /// @throws InvalidArgumentError  Suite::Token has no data key to move: use reseal().
+  /// @throws as open().
+  /// Blocking: one unwrap and one wrap (four token calls).
+  [[nodiscard]] Bytes rewrap(ByteView sealed) const;
+  [[nodiscard]] std::string rewrap_text(std::string_view sealed) const;
+
+  /// Opens an envelope and seals its secret anew, under a new data key and this encryptor's options: when the old key
+  /// may have been used by somebody else, and for Suite::Token.
+  ///
+  /// @throws as open() and seal().
+  /// Blocking: one unwrap and one wrap (four token calls).
+  [[nodiscard]] Bytes reseal(ByteView sealed, ContextView context) const;
+  [[nodiscard]] std::string reseal_text(std::string_view sealed, ContextView context) const;
+
+  /// Whether the envelope was sealed under another set than the active one. Calls neither token nor store.
+  /// @throws FormatError, WrongRingError
+  [[nodiscard]] bool needs_rewrap(ByteView sealed) const;
+  [[nodiscard]] bool needs_rewrap_text(std::string_view sealed) const;
+
+ private:
+  KeyRing ring_;
+  EnvelopeOptions options_;
+};
+
+}  // namespace hsmseal

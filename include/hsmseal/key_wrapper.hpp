@@ -1,0 +1,71 @@
+#pragma once
+
+#include <memory>
+
+#include <hsmseal/credential_set.hpp>
+#include <hsmseal/export.hpp>
+#include <hsmseal/secret_bytes.hpp>
+
+namespace hsmseal {
+
+/// Wraps and unwraps a few bytes under one key that this object never sees.
+///
+/// The seam between ring and token: implement it, and KeyProvider, to keep keys elsewhere than behind PKCS#11.
+///
+/// Thread safety: members may run concurrently.
+struct HSMSEAL_API KeyWrapper {
+  KeyWrapper() = default;
+  KeyWrapper(const KeyWrapper&) = delete;
+  KeyWrapper& operator=(const KeyWrapper&) = delete;
+  virtual ~KeyWrapper();
+
+  /// Encrypts and authenticates `key` together with `aad`, under a fresh random IV.
+  ///
+  /// @param key  0 to WrapProfile::max_plaintext bytes. Not retained.
+  /// @param aad  associated data, at most 64 KiB. Not retained.
+  /// @returns IV (12 or 16 bytes), ciphertext of the size of `key`, tag (16 bytes).
+  /// @throws TokenError     see retryable().
+  /// @throws WrongKeyError, KeyNotFoundError  the set's key does not answer.
+  /// Conformance: the key was proved with check_key_proof() since the provider last (re)connected to it.
+  [[nodiscard]] virtual Bytes wrap(ByteView key, ByteView aad) = 0;
+
+  /// Undoes wrap().
+  ///
+  /// @throws OpenError  altered bytes, other associated data, another key.
+  /// @throws TokenError, WrongKeyError, KeyNotFoundError  as wrap().
+  [[nodiscard]] virtual SecretBytes unwrap(ByteView wrapped, ByteView aad) = 0;
+};
+
+/// Makes keys for a ring and connects to them.
+///
+/// Thread safety: members may run concurrently.
+struct HSMSEAL_API KeyProvider {
+  KeyProvider() = default;
+  KeyProvider(const KeyProvider&) = delete;
+  KeyProvider& operator=(const KeyProvider&) = delete;
+  virtual ~KeyProvider();
+
+  /// Makes a key-encryption key, or adopts the one that `spec` names, and shows by real operations that it works.
+  ///
+  /// @returns the key's description, with a proof made by make_key_proof().
+  /// @throws InvalidArgumentError  the token is not bound on this host, or the specification is wrong.
+  /// @throws WrongKeyError         the key does not meet the policy; a key made here is destroyed again.
+  /// @throws KeyNotFoundError      no key to adopt.
+  /// @throws TokenError            the token failed.
+  [[nodiscard]] virtual KeyDescription provision(const SetSpec& spec, const RingId& ring, Version version) = 0;
+
+  /// Returns the wrapper of a described key. Does not touch the token yet and does not fail for one that is missing
+  /// here: the wrapper's first call does.
+  [[nodiscard]] virtual std::shared_ptr<KeyWrapper> connect(const KeyDescription& key) = 0;
+};
+
+/// Wraps 32 random bytes under a key, with "hsmseal/1/proof" and the kek_id as associated data.
+/// @throws what KeyWrapper::wrap() throws.
+[[nodiscard]] HSMSEAL_API KeyProof make_key_proof(KeyWrapper& wrapper, const KekId& kek_id);
+
+/// Whether `wrapper` reaches the key that made `proof`.
+/// @throws WrongKeyError  it does not.
+/// @throws TokenError     the token failed, so nothing is known.
+HSMSEAL_API void check_key_proof(KeyWrapper& wrapper, const KekId& kek_id, const KeyProof& proof);
+
+}  // namespace hsmseal

@@ -1,0 +1,96 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <hsmseal/export.hpp>
+#include <hsmseal/token_binding.hpp>
+
+namespace hsmseal {
+
+namespace pkcs11 {
+class Driver;
+}
+
+/// CK_INFO in C++ types.
+struct ModuleInfo {
+  std::string manufacturer, description;
+  std::uint8_t cryptoki_major = 0, cryptoki_minor = 0;
+  std::uint8_t library_major = 0, library_minor = 0;
+};
+
+/// CK_TOKEN_INFO in C++ types, padding removed.
+struct TokenInfo {
+  std::uint64_t slot = 0;  ///< CK_SLOT_ID: for messages; drivers renumber slots
+  std::string label, serial, model, manufacturer;
+  std::uint64_t flags = 0;         ///< CKF_* of PKCS#11 2.40 section 3.2
+  std::uint64_t max_sessions = 0;  ///< ulMaxSessionCount as reported: 0 and numbers near 2^64 mean no known limit
+};
+
+/// CK_MECHANISM_INFO in C++ types. What a driver lists may still be refused: only real operations tell.
+struct MechanismInfo {
+  std::uint64_t type = 0;  ///< CK_MECHANISM_TYPE
+  std::string name;        ///< "CKM_AES_GCM" for those hsmseal knows, otherwise a hexadecimal number
+  std::uint64_t min_key_size = 0, max_key_size = 0;
+  std::uint64_t flags = 0;
+};
+
+/// A PKCS#11 driver loaded into this process.
+///
+/// A driver is process-wide state, and so is this: load() of the same file (by device and inode, whatever its name)
+/// returns the same object, C_Initialize is called once with CKF_OS_LOCKING_OK, and the driver is never finalised nor
+/// unloaded, because vendors' exit handlers crash and because other code of the process may be using it.
+///
+/// Thread safety: all members may run concurrently.
+class HSMSEAL_API Pkcs11Module {
+ public:
+  /// Loads a driver and initialises it; a driver that is already loaded is shared.
+  ///
+  /// If other code of the process has initialised the driver before (CKR_CRYPTOKI_ALREADY_INITIALIZED), it is used as
+  /// it is, one call at a time, since nobody knows how its locking was set up.
+  ///
+  /// @throws InvalidArgumentError  the path is relative, missing, not a regular file, writable by group or others (or a
+  ///         folder above it is), not a PKCS#11 library; or the driver is loaded already with other options.
+  /// @throws TokenError            C_GetFunctionList or C_Initialize failed.
+  /// Blocking: as long as C_Initialize; vendors' drivers open network connections there.
+  [[nodiscard]] static std::shared_ptr<Pkcs11Module> load(const DriverOptions& options);
+
+  /// Uses a driver that the application loaded and initialised itself and finalises after the last use here.
+  ///
+  /// @param function_list  a CK_FUNCTION_LIST*, version 2.x; retained for the life of the object.
+  /// @throws InvalidArgumentError  null, or a function that hsmseal needs is missing.
+  [[nodiscard]] static std::shared_ptr<Pkcs11Module> borrow(void* function_list,
+                                                            Concurrency concurrency = Concurrency::Serialized);
+
+  Pkcs11Module(const Pkcs11Module&) = delete;
+  Pkcs11Module& operator=(const Pkcs11Module&) = delete;
+  ~Pkcs11Module();
+
+  /// @throws TokenError  C_GetInfo failed.
+  [[nodiscard]] ModuleInfo info() const;
+
+  /// Every token present and initialised, in the driver's order.
+  /// @throws TokenError  C_GetSlotList or C_GetTokenInfo failed.
+  [[nodiscard]] std::vector<TokenInfo> tokens() const;
+
+  /// The one token that a selector means.
+  ///
+  /// @throws InvalidArgumentError    more than one token matches, or the selector is empty.
+  /// @throws TokenUnavailableError   none matches; the message lists those there are.
+  [[nodiscard]] TokenInfo token(const TokenSelector& selector) const;
+
+  /// What the token says it can do.
+  /// @throws as token(), and TokenError.
+  [[nodiscard]] std::vector<MechanismInfo> mechanisms(const TokenSelector& selector) const;
+
+ private:
+  friend class Pkcs11Session;
+  explicit Pkcs11Module(std::shared_ptr<pkcs11::Driver> driver);
+
+  std::shared_ptr<pkcs11::Driver> driver_;
+};
+
+}  // namespace hsmseal

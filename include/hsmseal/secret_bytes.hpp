@@ -1,0 +1,78 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include <hsmseal/export.hpp>
+
+namespace hsmseal {
+
+using Bytes = std::vector<std::byte>;
+using ByteView = std::span<const std::byte>;
+
+/// The bytes of a text, without its terminating zero. Refers to the text, does not copy it.
+[[nodiscard]] inline ByteView bytes_of(std::string_view text) noexcept {
+  return std::as_bytes(std::span{text.data(), text.size()});
+}
+
+/// A fixed number of secret bytes: a password, a PIN, a key.
+///
+/// The memory is kept out of core dumps, locked against swapping as far as the process may lock memory
+/// (RLIMIT_MEMLOCK, see secret_memory()), and wiped when the object is destroyed or moved over. It cannot be copied by
+/// accident: clone() is the greppable way.
+///
+/// Thread safety: like a standard container.
+class HSMSEAL_API SecretBytes {
+ public:
+  SecretBytes() noexcept = default;
+
+  /// @throws std::bad_alloc  no memory, or none that can be kept out of core dumps.
+  explicit SecretBytes(std::size_t size);
+
+  /// Copies; the source is the caller's to wipe.
+  explicit SecretBytes(ByteView source);
+
+  /// Copies the characters of a text, without a terminating zero.
+  [[nodiscard]] static SecretBytes from_text(std::string_view text) { return SecretBytes{bytes_of(text)}; }
+
+  SecretBytes(SecretBytes&& other) noexcept;
+  SecretBytes& operator=(SecretBytes&& other) noexcept;
+  SecretBytes(const SecretBytes&) = delete;
+  SecretBytes& operator=(const SecretBytes&) = delete;
+  ~SecretBytes();
+
+  [[nodiscard]] SecretBytes clone() const { return SecretBytes{view()}; }
+
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
+  [[nodiscard]] ByteView view() const noexcept { return {data_, size_}; }
+  [[nodiscard]] std::span<std::byte> writable() noexcept { return {data_, size_}; }
+
+  /// The bytes as characters. Refers to this object.
+  [[nodiscard]] std::string_view text() const noexcept { return {reinterpret_cast<const char*>(data_), size_}; }
+
+  /// Keeps the first `size` bytes and wipes the rest. A size not below the present one changes nothing.
+  void truncate(std::size_t size) noexcept;
+
+ private:
+  void release() noexcept;
+
+  std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+  std::size_t capacity_ = 0;
+};
+
+/// How much memory holds secrets now, in bytes, and how much of it could be locked against swapping.
+struct SecretMemory {
+  std::size_t reserved = 0;
+  std::size_t locked = 0;
+};
+
+/// The state of the process's memory for secrets: `locked` below `reserved` means that RLIMIT_MEMLOCK is too low.
+///
+/// Thread safety: any thread.
+[[nodiscard]] HSMSEAL_API SecretMemory secret_memory() noexcept;
+
+}  // namespace hsmseal

@@ -1,0 +1,103 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <hsmseal/export.hpp>
+#include <hsmseal/pin_source.hpp>
+
+namespace hsmseal {
+
+/// Which token is meant. Every field that is not empty must equal the token's, and exactly one token must match.
+///
+/// Slot numbers are left out on purpose: drivers renumber slots.
+struct HSMSEAL_API TokenSelector {
+  std::string label;         ///< CK_TOKEN_INFO.label without its padding
+  std::string serial;        ///< CK_TOKEN_INFO.serialNumber without its padding
+  std::string model;         ///< CK_TOKEN_INFO.model without its padding
+  std::string manufacturer;  ///< CK_TOKEN_INFO.manufacturerID without its padding
+
+  /// Reads an RFC 7512 URI such as `pkcs11:token=prod;serial=0123`.
+  ///
+  /// @throws InvalidArgumentError  not a PKCS#11 URI; an attribute other than token, serial, model and manufacturer
+  ///         (a PIN has no place in it); an attribute twice; no attribute at all.
+  [[nodiscard]] static TokenSelector from_uri(std::string_view pkcs11_uri);
+
+  /// The selector as text for messages, such as `label 'prod', serial '0123'`.
+  [[nodiscard]] std::string describe() const;
+};
+
+/// Whether several sessions of one driver may work at the same time.
+enum class Concurrency {
+  Parallel,    ///< one thread per session at a time, sessions side by side: what PKCS#11 section 6.7.5 promises
+  Serialized,  ///< one call at a time in the whole driver: for drivers that break that promise
+};
+
+/// How to load one PKCS#11 driver.
+struct DriverOptions {
+  std::filesystem::path library;                   ///< absolute; not writable by group or others, nor any folder above it
+  std::string start_up;                            ///< goes to CK_C_INITIALIZE_ARGS.pReserved; empty passes NULL
+  std::map<std::string, std::string> environment;  ///< set in this process before C_Initialize
+  Concurrency concurrency = Concurrency::Parallel;
+};
+
+/// How much of a token one process may take.
+struct SessionLimits {
+  std::size_t max_sessions = 8;                        ///< sessions that work, besides the one that keeps the login
+  std::chrono::milliseconds session_wait{10'000};      ///< how long a call waits for a free session
+};
+
+/// What to do when the token says that few PIN tries are left (CKF_USER_PIN_COUNT_LOW or CKF_USER_PIN_FINAL_TRY).
+enum class LowPinCount {
+  Refuse,   ///< TokenLoginError without calling C_Login
+  TryOnce,  ///< the operator is sure of the PIN: one C_Login; a success resets the token's count
+};
+
+/// How this host reaches one token. Host-local: it is never written to the ring.
+struct TokenBinding {
+  std::string driver;  ///< a driver's alias (see Host::driver), or the absolute path of its library
+  TokenSelector select;
+  PinSource pin = PinSource::none();
+  SessionLimits limits;
+  LowPinCount low_pin_count = LowPinCount::Refuse;
+};
+
+/// The names that a ring uses, bound to what they mean on this host.
+///
+/// A shared database must not be able to load code into hosts or send PINs anywhere; so it holds names, and this
+/// object, filled by the application or its configuration file, says what they stand for here.
+///
+/// Thread safety: none while it is filled; a copy is given away.
+class HSMSEAL_API Host {
+ public:
+  /// Names a driver, or replaces what a vendor's alias stands for. With an empty library path the vendor's default
+  /// paths are kept and only the other options change.
+  ///
+  /// Aliases known from the start: see driver_aliases().
+  Host& driver(std::string alias, DriverOptions options);
+
+  /// Names a token.
+  /// @throws InvalidArgumentError  the alias is empty or taken, the selector is empty, or a limit is zero.
+  Host& token(std::string alias, TokenBinding binding);
+
+  /// @throws InvalidArgumentError  no token of this name is bound on this host.
+  [[nodiscard]] const TokenBinding& binding(std::string_view token_alias) const;
+
+  /// What to load for a binding's `driver`: of a vendor's default paths the first that exists.
+  /// @throws InvalidArgumentError  the alias is unknown, or no file exists at any of its paths.
+  [[nodiscard]] DriverOptions driver_for(const TokenBinding& binding) const;
+
+ private:
+  std::map<std::string, DriverOptions, std::less<>> drivers_;
+  std::map<std::string, TokenBinding, std::less<>> tokens_;
+};
+
+/// The vendors' aliases that have default library paths on this platform, such as "softhsm2" and "luna".
+[[nodiscard]] HSMSEAL_API std::vector<std::string> driver_aliases();
+
+}  // namespace hsmseal

@@ -1,0 +1,106 @@
+#include <hsmseal/token_binding.hpp>
+
+#include <algorithm>
+#include <system_error>
+#include <utility>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <hsmseal/error.hpp>
+
+#include "core/vendors.hpp"
+
+namespace hsmseal {
+namespace {
+
+const core::Vendor* find_vendor(std::string_view alias) {
+  const auto vendors = core::vendors();
+  const auto found = std::find_if(vendors.begin(), vendors.end(), [&](const auto& v) { return v.alias == alias; });
+  return found == vendors.end() ? nullptr : &*found;
+}
+
+std::filesystem::path installed_library(const core::Vendor& vendor) {
+  for (const std::string_view path : vendor.library_paths) {
+    std::error_code ignored;
+    if (std::filesystem::exists(path, ignored)) return path;
+  }
+  throw InvalidArgumentError(
+      fmt::format("the driver of '{}' is at none of its usual places ({}); install the vendor's client, or give the "
+                  "library's absolute path",
+                  vendor.alias, fmt::join(vendor.library_paths, ", ")));
+}
+
+}  // namespace
+
+std::string TokenSelector::describe() const {
+  std::string text;
+  const auto append = [&](std::string_view name, const std::string& value) {
+    if (!value.empty()) text += fmt::format("{}{} '{}'", text.empty() ? "" : ", ", name, value);
+  };
+  append("label", label);
+  append("serial", serial);
+  append("model", model);
+  append("manufacturer", manufacturer);
+  return text.empty() ? "an empty selector" : text;
+}
+
+Host& Host::driver(std::string alias, DriverOptions options) {
+  if (alias.empty() || alias.find('/') != std::string::npos) {
+    throw InvalidArgumentError("a driver's alias must not be empty nor hold a '/'");
+  }
+  if (options.library.empty() && find_vendor(alias) == nullptr) {
+    throw InvalidArgumentError(fmt::format("driver '{}' has no default path; give its library", alias));
+  }
+  drivers_.insert_or_assign(std::move(alias), std::move(options));
+  return *this;
+}
+
+Host& Host::token(std::string alias, TokenBinding binding) {
+  if (alias.empty()) throw InvalidArgumentError("a token's alias must not be empty");
+  const TokenSelector& select = binding.select;
+  if (select.label.empty() && select.serial.empty() && select.model.empty() && select.manufacturer.empty()) {
+    throw InvalidArgumentError(fmt::format("token '{}' has an empty selector; give its label or serial", alias));
+  }
+  if (binding.limits.max_sessions == 0 || binding.limits.session_wait.count() <= 0) {
+    throw InvalidArgumentError(fmt::format("token '{}' has a limit of zero", alias));
+  }
+  if (!tokens_.try_emplace(alias, std::move(binding)).second) {
+    throw InvalidArgumentError(fmt::format("token '{}' is bound already", alias));
+  }
+  return *this;
+}
+
+const TokenBinding& Host::binding(std::string_view token_alias) const {
+  const auto found = tokens_.find(token_alias);
+  if (found == tokens_.end()) {
+    throw InvalidArgumentError(
+        fmt::format("token '{}' is not bound on this host; add it with Host::token()", token_alias));
+  }
+  return found->second;
+}
+
+DriverOptions Host::driver_for(const TokenBinding& binding) const {
+  DriverOptions options;
+  if (const auto named = drivers_.find(binding.driver); named != drivers_.end()) options = named->second;
+  if (!options.library.empty()) return options;
+  if (binding.driver.find('/') != std::string::npos) {
+    options.library = binding.driver;
+    return options;
+  }
+  const core::Vendor* vendor = find_vendor(binding.driver);
+  if (vendor == nullptr) {
+    throw InvalidArgumentError(fmt::format("driver '{}' is unknown; use one of {}, or an absolute path", binding.driver,
+                                           fmt::join(driver_aliases(), ", ")));
+  }
+  options.library = installed_library(*vendor);
+  return options;
+}
+
+std::vector<std::string> driver_aliases() {
+  std::vector<std::string> aliases;
+  for (const auto& vendor : core::vendors()) aliases.emplace_back(vendor.alias);
+  return aliases;
+}
+
+}  // namespace hsmseal

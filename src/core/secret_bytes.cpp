@@ -1,0 +1,116 @@
+#include <hsmseal/secret_bytes.hpp>
+
+#include <atomic>
+#include <cstring>
+#include <memory_resource>
+#include <mutex>
+#include <new>
+#include <set>
+#include <utility>
+
+#include "platform/platform.hpp"
+
+namespace hsmseal {
+namespace {
+
+/// Small secrets share pages: a page each would cost three system calls each and soon all lockable memory.
+constexpr std::size_t kLargestPooled = 1024;
+
+/// Pages that are locked if possible and left out of core dumps.
+class LockedPages final : public std::pmr::memory_resource {
+ public:
+  [[nodiscard]] SecretMemory state() const noexcept { return {reserved_.load(), locked_.load()}; }
+
+ private:
+  static std::size_t whole_pages(std::size_t size) {
+    const std::size_t page = platform::page_size();
+    if (size > SIZE_MAX - page) throw std::bad_alloc();
+    return (size + page - 1) / page * page;
+  }
+
+  void* do_allocate(std::size_t size, std::size_t) override {
+    const std::size_t rounded = whole_pages(size);
+    const platform::Pages pages = platform::allocate_pages(rounded);
+    reserved_ += rounded;
+    if (pages.locked) {
+      locked_ += rounded;
+    } else {
+      swappable_.insert(pages.address);
+    }
+    return pages.address;
+  }
+
+  void do_deallocate(void* address, std::size_t size, std::size_t) override {
+    const std::size_t rounded = whole_pages(size);
+    reserved_ -= rounded;
+    if (swappable_.erase(address) == 0) locked_ -= rounded;
+    platform::release_pages(address, rounded);
+  }
+
+  [[nodiscard]] bool do_is_equal(const memory_resource& other) const noexcept override { return this == &other; }
+
+  std::atomic<std::size_t> reserved_ = 0, locked_ = 0;
+  std::set<void*> swappable_;  ///< what could not be locked; guarded by the pool's mutex
+};
+
+struct SecretPool {
+  LockedPages pages;
+  std::mutex mutex;
+  std::pmr::unsynchronized_pool_resource pool{
+      std::pmr::pool_options{.max_blocks_per_chunk = 256, .largest_required_pool_block = kLargestPooled}, &pages};
+};
+
+/// Never destroyed: secrets in other static objects may outlive any order of destruction.
+SecretPool& secret_pool() {
+  static auto* const pool = new SecretPool;
+  return *pool;
+}
+
+}  // namespace
+
+SecretBytes::SecretBytes(std::size_t size) : size_(size), capacity_(size) {
+  if (size == 0) return;
+  SecretPool& pool = secret_pool();
+  const std::scoped_lock lock{pool.mutex};
+  data_ = static_cast<std::byte*>(pool.pool.allocate(size, alignof(std::max_align_t)));
+  std::memset(data_, 0, size);
+}
+
+SecretBytes::SecretBytes(ByteView source) : SecretBytes(source.size()) {
+  if (!source.empty()) std::memcpy(data_, source.data(), source.size());
+}
+
+SecretBytes::SecretBytes(SecretBytes&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      capacity_(std::exchange(other.capacity_, 0)) {}
+
+SecretBytes& SecretBytes::operator=(SecretBytes&& other) noexcept {
+  if (this != &other) {
+    release();
+    data_ = std::exchange(other.data_, nullptr);
+    size_ = std::exchange(other.size_, 0);
+    capacity_ = std::exchange(other.capacity_, 0);
+  }
+  return *this;
+}
+
+SecretBytes::~SecretBytes() { release(); }
+
+void SecretBytes::release() noexcept {
+  if (data_ == nullptr) return;
+  platform::wipe(data_, capacity_);
+  SecretPool& pool = secret_pool();
+  const std::scoped_lock lock{pool.mutex};
+  pool.pool.deallocate(data_, capacity_, alignof(std::max_align_t));
+}
+
+void SecretBytes::truncate(std::size_t size) noexcept {
+  if (size >= size_) return;
+  platform::wipe(data_ + size, size_ - size);
+  size_ = size;
+}
+
+SecretMemory secret_memory() noexcept { return secret_pool().pages.state(); }
+
+}  // namespace hsmseal

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include <hsmseal/secret_bytes.hpp>
+
+/// The cryptography that runs on the host. Botan stands behind it, and only behind it.
+namespace hsmseal::crypto {
+
+inline constexpr std::size_t kKeyBytes = 32;    ///< AES-256, HMAC-SHA-256, data keys, ring keys
+inline constexpr std::size_t kNonceBytes = 12;  ///< AES-GCM
+inline constexpr std::size_t kTagBytes = 16;    ///< AES-GCM
+
+using Digest = std::array<std::byte, 32>;
+
+/// Fills from the operating system's generator.
+void random_fill(std::span<std::byte> out);
+
+template <std::size_t N>
+[[nodiscard]] std::array<std::byte, N> random_array() {
+  std::array<std::byte, N> out;
+  random_fill(out);
+  return out;
+}
+
+[[nodiscard]] SecretBytes random_secret(std::size_t size);
+
+[[nodiscard]] Digest sha256(ByteView data);
+[[nodiscard]] Digest hmac_sha256(ByteView key, ByteView data);
+
+/// RFC 5869 section 2.3, with a uniform key and therefore no Extract (section 3.3).
+/// @param size  at most 255 * 32.
+[[nodiscard]] SecretBytes hkdf_expand_sha256(ByteView key, ByteView info, std::size_t size);
+
+/// AES-256-GCM with a 12-byte nonce (NIST SP 800-38D); encrypts `text` in place and writes the tag.
+void aes256_gcm_encrypt(ByteView key, ByteView nonce, ByteView aad, std::span<std::byte> text,
+                        std::span<std::byte, kTagBytes> tag);
+
+/// Decrypts `text` in place. @returns false if the tag does not match; `text` is wiped then.
+[[nodiscard]] bool aes256_gcm_decrypt(ByteView key, ByteView nonce, ByteView aad, std::span<std::byte> text,
+                                      std::span<const std::byte, kTagBytes> tag);
+
+/// Compares in a time that depends on the size alone.
+[[nodiscard]] bool equal(ByteView a, ByteView b) noexcept;
+
+/// @returns nothing unless `text` is lower-case hexadecimal of even length.
+[[nodiscard]] std::optional<Bytes> from_hex(std::string_view text);
+
+/// RFC 4648 section 5, without padding.
+[[nodiscard]] std::string to_base64url(ByteView bytes);
+/// @returns nothing unless `text` is exactly what to_base64url() makes of some bytes.
+[[nodiscard]] std::optional<Bytes> from_base64url(std::string_view text);
+
+}  // namespace hsmseal::crypto

@@ -1,0 +1,249 @@
+#include <hsmseal/envelope.hpp>
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include <hsmseal/error.hpp>
+
+#include "core/binding.hpp"
+#include "crypto/crypto.hpp"
+#include "envelope/data_key.hpp"
+#include "envelope/padding.hpp"
+#include "envelope/text_form.hpp"
+#include "envelope/wire.hpp"
+#include "ring/ring_core.hpp"
+
+namespace hsmseal {
+namespace {
+
+using envelope::PayloadKey;
+using ring::ConnectedSet;
+using ring::RingCore;
+using wire::Envelope;
+
+Envelope header_for(const ConnectedSet& set, Suite suite, bool padded) {
+  Envelope envelope;
+  envelope.suite = suite;
+  envelope.algorithm = set.set().key.profile.algorithm;
+  envelope.padded = padded;
+  std::ranges::copy(ByteView{set.ring().bytes}.first(envelope.ring_prefix.size()), envelope.ring_prefix.begin());
+  envelope.version = set.set().version;
+  return envelope;
+}
+
+/// Binds a wrapped data key to the envelope's kind, the ring and the set. src/FORMAT.md section 3.
+Bytes wrap_aad(const ConnectedSet& set, Suite suite) {
+  return core::Binding{core::kWrapLabel}
+      .append(static_cast<std::uint8_t>(suite))
+      .append(static_cast<std::uint8_t>(set.set().key.profile.algorithm))
+      .append(set.ring())
+      .append(set.set().version)
+      .append(set.set().key.kek_id)
+      .take();
+}
+
+/// Binds what the token itself sealed, context included.
+Bytes token_aad(const ConnectedSet& set, const Envelope& envelope, ContextView context) {
+  return core::Binding{core::kTokenLabel}
+      .append(static_cast<std::uint8_t>(envelope.suite))
+      .append(static_cast<std::uint8_t>(envelope.algorithm))
+      .append(wire::flags_of(envelope))
+      .append(set.ring())
+      .append(set.set().version)
+      .append(set.set().key.kek_id)
+      .append_sized(context.bytes())
+      .take();
+}
+
+/// Runs `work` with the active set, and again if another set became active meanwhile: what is returned after a change
+/// of sets never names the older one.
+template <typename Work>
+auto with_active_set(const RingCore& ring, const Work& work) {
+  for (;;) {
+    const ConnectedSet set = ring.active();
+    auto result = work(set);
+    if (ring.active().set().version == set.set().version) return result;
+  }
+}
+
+/// A provider's wrap result must have the sizes of the format, or the envelope could not be read again.
+void check_wrapped(const Bytes& wrapped, std::size_t plain_size) {
+  const std::size_t around = wrapped.size() - std::min(wrapped.size(), plain_size + wire::kTagBytes);
+  if (around == 12 || around == 16) return;
+  throw WrongKeyError(fmt::format("the key wrapper returned {} bytes for {}; IV (12 or 16), ciphertext and tag (16) were due",
+                                  wrapped.size(), plain_size));
+}
+
+struct WrappedKey {
+  ConnectedSet set;
+  Bytes wrapped;
+};
+
+struct Sealed {
+  ConnectedSet set;
+  Bytes bytes;
+};
+
+WrappedKey wrap_data_key(const RingCore& ring, const SecretBytes& data_key) {
+  return with_active_set(ring, [&](const ConnectedSet& set) {
+    Bytes wrapped = set.wrapper().wrap(data_key.view(), wrap_aad(set, Suite::DataKey));
+    check_wrapped(wrapped, data_key.size());
+    return WrappedKey{set, std::move(wrapped)};
+  });
+}
+
+Sealed seal_under_data_key(const RingCore& ring, SecretBytes padded_secret, bool padded, ContextView context) {
+  const SecretBytes data_key = crypto::random_secret(wire::kDataKeyBytes);
+  const WrappedKey key = wrap_data_key(ring, data_key);
+  const PayloadKey payload_key{data_key, Suite::DataKey, key.set.ring()};
+  const auto nonce = crypto::random_array<wire::kNonceBytes>();
+  Envelope envelope = header_for(key.set, Suite::DataKey, padded);
+  envelope.wrapped = key.wrapped;
+  envelope.commitment = payload_key.commitment();
+  envelope.nonce = nonce;
+  const Bytes payload = payload_key.encrypt(envelope, context, std::move(padded_secret));
+  envelope.payload = payload;
+  return {key.set, wire::write(envelope)};
+}
+
+Sealed seal_in_token(const RingCore& ring, const SecretBytes& padded_secret, bool padded, ContextView context) {
+  return with_active_set(ring, [&](const ConnectedSet& set) {
+    const std::size_t most = set.set().key.profile.max_plaintext;
+    if (padded_secret.size() > most) {
+      throw InvalidArgumentError(
+          fmt::format("a secret of {} bytes (with padding) is over the {} bytes that token '{}' seals by itself; use "
+                      "Suite::DataKey",
+                      padded_secret.size(), most, set.set().key.token));
+    }
+    Envelope envelope = header_for(set, Suite::Token, padded);
+    const Bytes sealed = set.wrapper().wrap(padded_secret.view(), token_aad(set, envelope, context));
+    check_wrapped(sealed, padded_secret.size());
+    const std::size_t iv_size = sealed.size() - padded_secret.size() - wire::kTagBytes;
+    envelope.wrapped = ByteView{sealed}.first(iv_size);
+    envelope.payload = ByteView{sealed}.subspan(iv_size);
+    return Sealed{set, wire::write(envelope)};
+  });
+}
+
+SecretBytes unwrap_data_key(const ConnectedSet& set, const Envelope& envelope) {
+  SecretBytes data_key = set.wrapper().unwrap(envelope.wrapped, wrap_aad(set, envelope.suite));
+  if (data_key.size() != wire::kDataKeyBytes) throw OpenError();
+  return data_key;
+}
+
+SecretBytes open_with(const ConnectedSet& set, const Envelope& envelope, ContextView context) {
+  if (envelope.suite == Suite::Token) {
+    Bytes sealed(envelope.wrapped.begin(), envelope.wrapped.end());
+    sealed.insert(sealed.end(), envelope.payload.begin(), envelope.payload.end());
+    return set.wrapper().unwrap(sealed, token_aad(set, envelope, context));
+  }
+  const PayloadKey payload_key{unwrap_data_key(set, envelope), envelope.suite, set.ring()};
+  payload_key.check_commitment(envelope);
+  return payload_key.decrypt(envelope, context);
+}
+
+SecretBytes without_padding(SecretBytes secret) {
+  const auto size = envelope::size_without_padding(secret.view());
+  if (!size) throw OpenError();
+  secret.truncate(*size);
+  return secret;
+}
+
+/// Runs `work` and tells the observer if the envelope was refused.
+template <typename Work>
+auto telling_refusals(const RingCore& ring, const ConnectedSet& set, const Work& work) {
+  try {
+    return work();
+  } catch (const OpenError&) {
+    ring.tell(Event::Kind::OpenRefused, set.set());
+    throw;
+  }
+}
+
+}  // namespace
+
+EnvelopeEncryptor::EnvelopeEncryptor(KeyRing ring, EnvelopeOptions options)
+    : ring_(std::move(ring)), options_(options) {}
+
+Bytes EnvelopeEncryptor::seal(ByteView secret, ContextView context) const {
+  const RingCore& ring = *ring_.core_;
+  if (secret.size() > kMaxSecretBytes - options_.padding.bucket()) {
+    throw InvalidArgumentError(
+        fmt::format("a secret has at most {} bytes (padding included), not {}", kMaxSecretBytes, secret.size()));
+  }
+  const std::size_t bucket = options_.padding.bucket();
+  SecretBytes padded = envelope::padded(secret, bucket);
+  Sealed sealed = options_.suite == Suite::Token
+                      ? seal_in_token(ring, padded, bucket != 0, context)
+                      : seal_under_data_key(ring, std::move(padded), bucket != 0, context);
+  ring.tell(Event::Kind::Sealed, sealed.set.set());
+  return std::move(sealed.bytes);
+}
+
+SecretBytes EnvelopeEncryptor::open(ByteView sealed, ContextView context) const {
+  const Envelope envelope = wire::read(sealed);
+  RingCore& ring = *ring_.core_;
+  const ConnectedSet set = ring.named_by_envelope(envelope.ring_prefix, envelope.version);
+  SecretBytes secret = telling_refusals(ring, set, [&] {
+    SecretBytes opened = open_with(set, envelope, context);
+    return envelope.padded ? without_padding(std::move(opened)) : std::move(opened);
+  });
+  ring.tell(Event::Kind::Opened, set.set());
+  return secret;
+}
+
+Bytes EnvelopeEncryptor::rewrap(ByteView sealed) const {
+  Envelope envelope = wire::read(sealed);
+  RingCore& ring = *ring_.core_;
+  const ConnectedSet old_set = ring.named_by_envelope(envelope.ring_prefix, envelope.version);
+  if (envelope.suite == Suite::Token) {
+    throw InvalidArgumentError("an envelope sealed in the token has no data key to rewrap; use reseal() with its context");
+  }
+  const SecretBytes data_key = telling_refusals(ring, old_set, [&] {
+    SecretBytes unwrapped = unwrap_data_key(old_set, envelope);
+    PayloadKey{unwrapped, envelope.suite, old_set.ring()}.check_commitment(envelope);
+    return unwrapped;
+  });
+  const WrappedKey key = wrap_data_key(ring, data_key);
+  envelope.algorithm = key.set.set().key.profile.algorithm;
+  envelope.version = key.set.set().version;
+  envelope.wrapped = key.wrapped;
+  Bytes moved = wire::write(envelope);
+  ring.tell(Event::Kind::Rewrapped, key.set.set());
+  return moved;
+}
+
+Bytes EnvelopeEncryptor::reseal(ByteView sealed, ContextView context) const {
+  return seal(open(sealed, context).view(), context);
+}
+
+bool EnvelopeEncryptor::needs_rewrap(ByteView sealed) const {
+  const Envelope envelope = wire::read(sealed);
+  const ConnectedSet active = ring_.core_->active();
+  ring::check_ring_prefix(active.ring(), envelope.ring_prefix);
+  return envelope.version != active.set().version;
+}
+
+std::string EnvelopeEncryptor::seal_text(std::string_view secret, ContextView context) const {
+  return envelope::to_text(seal(bytes_of(secret), context));
+}
+
+SecretBytes EnvelopeEncryptor::open_text(std::string_view sealed, ContextView context) const {
+  return open(envelope::from_text(sealed), context);
+}
+
+std::string EnvelopeEncryptor::rewrap_text(std::string_view sealed) const {
+  return envelope::to_text(rewrap(envelope::from_text(sealed)));
+}
+
+std::string EnvelopeEncryptor::reseal_text(std::string_view sealed, ContextView context) const {
+  return envelope::to_text(reseal(envelope::from_text(sealed), context));
+}
+
+bool EnvelopeEncryptor::needs_rewrap_text(std::string_view sealed) const {
+  return needs_rewrap(envelope::from_text(sealed));
+}
+
+}  // namespace hsmseal

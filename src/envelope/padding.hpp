@@ -1,0 +1,16 @@
+#pragma once
+
+#include <cstddef>
+#include <optional>
+
+#include <hsmseal/secret_bytes.hpp>
+
+namespace hsmseal::envelope {
+
+/// ISO/IEC 7816-4: the byte 0x80, then zeros up to a multiple of `bucket`; bucket 0 adds nothing.
+[[nodiscard]] SecretBytes padded(ByteView secret, std::size_t bucket);
+
+/// @returns the size without the padding; nothing if there is no valid padding.
+[[nodiscard]] std::optional<std::size_t> size_without_padding(ByteView padded) noexcept;
+
+}  // namespace hsmseal::envelope

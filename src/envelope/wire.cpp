@@ -1,0 +1,123 @@
+#include "envelope/wire.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include <hsmseal/error.hpp>
+
+#include "core/binding.hpp"
+
+namespace hsmseal {
+namespace wire {
+namespace {
+
+constexpr std::string_view kMagic = "HSE1";
+constexpr std::uint8_t kPaddedFlag = 1;
+
+/// Takes fields off the front of untrusted bytes, and never more than there are.
+class Reader {
+ public:
+  explicit Reader(ByteView bytes) noexcept : rest_(bytes) {}
+
+  ByteView take(std::size_t size) {
+    if (size > rest_.size()) throw FormatError("not an envelope: cut short");
+    const ByteView field = rest_.first(size);
+    rest_ = rest_.subspan(size);
+    return field;
+  }
+
+  std::uint32_t number(std::size_t size) {
+    std::uint32_t value = 0;
+    for (const std::byte byte : take(size)) value = value << 8 | std::to_integer<std::uint32_t>(byte);
+    return value;
+  }
+
+  [[nodiscard]] ByteView rest() const noexcept { return rest_; }
+
+ private:
+  ByteView rest_;
+};
+
+Suite suite_from(std::uint32_t number) {
+  if (number == static_cast<std::uint32_t>(Suite::DataKey)) return Suite::DataKey;
+  if (number == static_cast<std::uint32_t>(Suite::Token)) return Suite::Token;
+  throw FormatError(fmt::format("envelope suite {} is not known to this version of hsmseal", number));
+}
+
+WrapAlgorithm algorithm_from(std::uint32_t number) {
+  if (number == static_cast<std::uint32_t>(WrapAlgorithm::Aes256Gcm)) return WrapAlgorithm::Aes256Gcm;
+  throw FormatError(fmt::format("envelope wrap algorithm {} is not known to this version of hsmseal", number));
+}
+
+}  // namespace
+
+std::uint8_t flags_of(const Envelope& envelope) noexcept { return envelope.padded ? kPaddedFlag : 0; }
+
+Envelope read(ByteView sealed) {
+  if (sealed.size() > kMaxEnvelopeBytes) {
+    throw FormatError(fmt::format("not an envelope: longer than {} bytes", kMaxEnvelopeBytes));
+  }
+  Reader reader{sealed};
+  if (!std::ranges::equal(reader.take(kMagic.size()), bytes_of(kMagic))) {
+    throw FormatError("not an envelope: it does not start with HSE1");
+  }
+  Envelope envelope;
+  envelope.suite = suite_from(reader.number(1));
+  envelope.algorithm = algorithm_from(reader.number(1));
+  const std::uint32_t flags = reader.number(1);
+  if ((flags & ~std::uint32_t{kPaddedFlag}) != 0) throw FormatError("envelope flags are not known to this version");
+  envelope.padded = flags != 0;
+  if (reader.number(1) != 0) throw FormatError("not an envelope: a reserved byte is not zero");
+  std::ranges::copy(reader.take(envelope.ring_prefix.size()), envelope.ring_prefix.begin());
+  envelope.version = reader.number(4);
+  if (envelope.version == 0) throw FormatError("not an envelope: credential set 0 does not exist");
+  const std::size_t wrapped_size = reader.number(2);
+  const std::size_t iv_size =
+      envelope.suite == Suite::Token ? wrapped_size : wrapped_size - std::min(wrapped_size, kDataKeyBytes + kTagBytes);
+  if (iv_size != 12 && iv_size != 16) throw FormatError("not an envelope: the wrapped data key has another size");
+  envelope.wrapped = reader.take(wrapped_size);
+  if (envelope.suite == Suite::DataKey) {
+    envelope.commitment = reader.take(kCommitmentBytes);
+    envelope.nonce = reader.take(kNonceBytes);
+  }
+  envelope.payload = reader.rest();
+  if (envelope.payload.size() < kTagBytes) throw FormatError("not an envelope: cut short");
+  return envelope;
+}
+
+Bytes write(const Envelope& envelope) {
+  core::Binding bytes{kMagic};
+  bytes.append(static_cast<std::uint8_t>(envelope.suite))
+      .append(static_cast<std::uint8_t>(envelope.algorithm))
+      .append(flags_of(envelope))
+      .append(std::uint8_t{0})
+      .append(ByteView{envelope.ring_prefix})
+      .append(envelope.version)
+      .append(static_cast<std::uint16_t>(envelope.wrapped.size()))
+      .append(envelope.wrapped)
+      .append(envelope.commitment)
+      .append(envelope.nonce)
+      .append(envelope.payload);
+  return bytes.take();
+}
+
+}  // namespace wire
+
+EnvelopeHeader inspect(ByteView sealed) {
+  const wire::Envelope envelope = wire::read(sealed);
+  return {.format = 1,
+          .suite = envelope.suite,
+          .algorithm = envelope.algorithm,
+          .padded = envelope.padded,
+          .ring_prefix = envelope.ring_prefix,
+          .version = envelope.version,
+          .secret_bytes = envelope.payload.size() - wire::kTagBytes};
+}
+
+bool is_sealed(ByteView bytes) noexcept {
+  const ByteView magic = bytes_of(wire::kMagic);
+  return bytes.size() >= magic.size() && std::ranges::equal(bytes.first(magic.size()), magic);
+}
+
+}  // namespace hsmseal

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+
+#include <hsmseal/envelope_header.hpp>
+
+namespace hsmseal::wire {
+
+inline constexpr std::size_t kTagBytes = 16;
+inline constexpr std::size_t kCommitmentBytes = 32;
+inline constexpr std::size_t kNonceBytes = 12;
+inline constexpr std::size_t kDataKeyBytes = 32;
+
+/// The fields of an envelope, src/FORMAT.md section 2. The views refer to what it was read from or is written from.
+struct Envelope {
+  Suite suite = Suite::DataKey;
+  WrapAlgorithm algorithm = WrapAlgorithm::Aes256Gcm;
+  bool padded = false;
+  std::array<std::byte, 4> ring_prefix{};
+  Version version = 0;
+  ByteView wrapped;     ///< the W bytes: the wrapped data key, or the IV alone with Suite::Token
+  ByteView commitment;  ///< empty with Suite::Token
+  ByteView nonce;       ///< empty with Suite::Token
+  ByteView payload;     ///< ciphertext and tag
+};
+
+/// The one place where offsets of untrusted bytes are touched.
+/// @throws FormatError
+[[nodiscard]] Envelope read(ByteView sealed);
+
+[[nodiscard]] Bytes write(const Envelope& envelope);
+
+/// The flags byte of section 2.
+[[nodiscard]] std::uint8_t flags_of(const Envelope& envelope) noexcept;
+
+}  // namespace hsmseal::wire

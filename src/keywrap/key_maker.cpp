@@ -1,0 +1,132 @@
+#include "keywrap/key_maker.hpp"
+
+#include <algorithm>
+#include <array>
+#include <set>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include <hsmseal/error.hpp>
+
+#include "core/hex.hpp"
+#include "crypto/crypto.hpp"
+#include "keywrap/pkcs11_key.hpp"
+#include "pkcs11/key_policy.hpp"
+#include "pkcs11/session_access.hpp"
+
+namespace hsmseal::keywrap {
+namespace {
+
+constexpr std::size_t kKeyBytes = 32;
+constexpr std::size_t kMaxLabelBytes = 255;
+
+struct Key {
+  Bytes id;
+  std::string label;
+  KekId kek_id;
+  KeyHandle handle;
+};
+
+Key make_key(Pkcs11Session& session, const SetSpec& spec, const RingId& ring, Version version) {
+  Key key;
+  key.kek_id = {crypto::random_array<16>()};
+  key.id.assign(key.kek_id.bytes.begin(), key.kek_id.bytes.end());
+  key.label = spec.key_label.empty() ? fmt::format("hsmseal-{}-v{}", ring.to_string(), version) : spec.key_label;
+  key.handle = session.generate_aes_key({.id = key.id, .label = key.label});
+  return key;
+}
+
+Key adopt_key(Pkcs11Session& session, const SetSpec& spec) {
+  const auto handle = session.find_key({.id = spec.adopt_key_id, .label = std::nullopt});
+  if (!handle) {
+    throw KeyNotFoundError(
+        fmt::format("no key with CKA_ID {} to adopt on token '{}'", core::to_hex(*spec.adopt_key_id), spec.token));
+  }
+  const KeyAttributes told = session.attributes(*handle);
+  if (!pkcs11::serves(told, KeyUse::EncryptDecrypt, kKeyBytes)) {
+    throw WrongKeyError(fmt::format("the key with CKA_ID {} on token '{}' is not an AES-256 key for encryption and "
+                                    "decryption",
+                                    core::to_hex(*spec.adopt_key_id), spec.token));
+  }
+  std::set<KeyWeakness> refused;
+  std::ranges::set_difference(pkcs11::weaknesses(told, KeyUse::EncryptDecrypt, pkcs11::KeyOrigin::Existing),
+                              spec.policy.accept, std::inserter(refused, refused.end()));
+  if (!refused.empty()) {
+    throw WrongKeyError(fmt::format("the key with CKA_ID {} on token '{}' is not adopted: {}; accept it by name in "
+                                    "AdoptionPolicy if that is meant",
+                                    core::to_hex(*spec.adopt_key_id), spec.token, pkcs11::describe(refused)));
+  }
+  return {*spec.adopt_key_id, told.label.value_or(""), {crypto::random_array<16>()}, *handle};
+}
+
+void expect_refusal(Pkcs11Key& key, Bytes wrapped, ByteView aad, std::size_t changed_byte, std::string_view what) {
+  wrapped.at(changed_byte) ^= std::byte{1};
+  try {
+    const SecretBytes opened = key.unwrap(wrapped, aad);
+  } catch (const OpenError&) {
+    return;
+  }
+  throw WrongKeyError(fmt::format("the token opens AES-GCM with a changed {}; it cannot protect keys", what));
+}
+
+/// Real operations tell what capability lists do not: that two encryptions differ, that a session opened after the key
+/// was made can use it, and that every kind of change is refused.
+void probe(Pkcs11Key& key, const Key& found, Pkcs11Session& later_session) {
+  const SecretBytes secret = crypto::random_secret(kKeyBytes);
+  const auto aad = crypto::random_array<24>();
+  const Bytes first = key.wrap(secret.view(), aad);
+  const Bytes second = key.wrap(secret.view(), aad);
+  if (std::equal(first.begin() + crypto::kNonceBytes, first.end(), second.begin() + crypto::kNonceBytes)) {
+    throw WrongKeyError("the token encrypts the same bytes to the same ciphertext under two IVs");
+  }
+  const auto handle = later_session.find_key({.id = found.id, .label = std::nullopt});
+  if (!handle) throw KeyNotFoundError("the key is not found from a second session; if the token is one of a group, wait");
+  if (!crypto::equal(key.unwrap_in(later_session, *handle, first, aad).view(), secret.view())) {
+    throw WrongKeyError("the token does not decrypt what it encrypted");
+  }
+  auto other_aad = aad;
+  other_aad[0] ^= std::byte{1};
+  expect_refusal(key, first, aad, 0, "IV");
+  expect_refusal(key, first, aad, crypto::kNonceBytes, "ciphertext");
+  expect_refusal(key, first, aad, first.size() - 1, "tag");
+  try {
+    const SecretBytes opened = key.unwrap(first, other_aad);
+  } catch (const OpenError&) {
+    return;
+  }
+  throw WrongKeyError("the token opens AES-GCM under other associated data; it cannot protect keys");
+}
+
+void check_spec(const SetSpec& spec) {
+  if (spec.key_label.size() > kMaxLabelBytes) {
+    throw InvalidArgumentError(fmt::format("a key label has at most {} bytes", kMaxLabelBytes));
+  }
+  if (spec.adopt_key_id && (spec.adopt_key_id->empty() || spec.adopt_key_id->size() > 255)) {
+    throw InvalidArgumentError("the id of a key to adopt has 1 to 255 bytes");
+  }
+}
+
+}  // namespace
+
+KeyDescription make_or_adopt_key(TokenConnection& token, const SetSpec& spec, const RingId& ring, Version version) {
+  check_spec(spec);
+  const auto pool = token.connect(nullptr);
+  Pkcs11Session session = token.open_session();
+  const Key found = spec.adopt_key_id ? adopt_key(session, spec) : make_key(session, spec, ring, version);
+  try {
+    const WrapProfile profile;
+    Pkcs11Key key{pool, found.handle, profile};
+    Pkcs11Session later_session = token.open_session();
+    probe(key, found, later_session);
+    const TokenInfo info = token.token();
+    return {spec.token,   info.label, info.serial, found.id, found.label, found.kek_id, profile,
+            make_key_proof(key, found.kek_id)};
+  } catch (...) {
+    // Nothing was sealed under it yet.
+    if (!spec.adopt_key_id) pkcs11::SessionAccess::destroy_new_key(session, found.handle);
+    throw;
+  }
+}
+
+}  // namespace hsmseal::keywrap

@@ -1,0 +1,106 @@
+#include "keywrap/session_pool.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include <hsmseal/error.hpp>
+
+#include "pkcs11/driver.hpp"
+
+namespace hsmseal::keywrap {
+
+SessionPool::SessionPool(std::string token, OpenSession open, std::size_t most, std::chrono::milliseconds wait)
+    : token_(std::move(token)), open_session_(std::move(open)), wait_(wait), most_(most) {
+  idle_.reserve(most);  // so that giving back never allocates
+}
+
+SessionPool::Lease::~Lease() {
+  if (pool_) pool_->give_back(std::move(session_));
+}
+
+void SessionPool::wait_for_turn(std::unique_lock<std::mutex>& lock, std::chrono::steady_clock::time_point deadline) {
+  if (waiting_.empty() && free_locked()) return;
+  Waiter self;
+  waiting_.push_back(&self);
+  const bool got = self.turn.wait_until(lock, deadline, [&] { return waiting_.front() == &self && free_locked(); });
+  std::erase(waiting_, &self);
+  if (!got) {
+    next_turn_locked();
+    throw TokenUnavailableError(
+        pkcs11::failure("C_OpenSession", CKR_SESSION_COUNT),
+        fmt::format("no session with token '{}' became free within {} ms ({} are in use); raise "
+                    "SessionLimits::max_sessions or session_wait, or call less at once",
+                    token_, wait_.count(), open_));
+  }
+}
+
+void SessionPool::next_turn_locked() {
+  if (!waiting_.empty() && free_locked()) waiting_.front()->turn.notify_one();
+}
+
+SessionPool::Lease SessionPool::acquire() {
+  const auto deadline = std::chrono::steady_clock::now() + wait_;
+  std::unique_lock lock{mutex_};
+  for (;;) {
+    wait_for_turn(lock, deadline);
+    if (!idle_.empty()) {
+      Pkcs11Session session = std::move(idle_.back());
+      idle_.pop_back();
+      next_turn_locked();
+      return {shared_from_this(), std::move(session)};
+    }
+    ++open_;
+    next_turn_locked();
+    lock.unlock();
+    try {
+      return {shared_from_this(), open_session_()};
+    } catch (const TokenError& error) {
+      lock.lock();
+      --open_;
+      // With sessions of its own to wait for, the pool makes do with those; without any, the caller is told.
+      const bool shrinks = error.rv() == CKR_SESSION_COUNT && open_ > 0;
+      if (shrinks) most_ = open_;
+      next_turn_locked();
+      if (!shrinks) throw;
+    } catch (...) {
+      lock.lock();
+      --open_;
+      next_turn_locked();
+      throw;
+    }
+  }
+}
+
+void SessionPool::give_back(Pkcs11Session session) noexcept {
+  if (!session.usable()) session.close();
+  const std::scoped_lock lock{mutex_};
+  if (session.usable()) {
+    idle_.push_back(std::move(session));
+  } else {
+    --open_;
+  }
+  next_turn_locked();
+}
+
+std::size_t SessionPool::open_sessions() const {
+  const std::scoped_lock lock{mutex_};
+  return open_;
+}
+
+std::size_t SessionPool::limit() const {
+  const std::scoped_lock lock{mutex_};
+  return most_;
+}
+
+std::size_t pool_limit(std::size_t host_limit, std::uint64_t token_limit) noexcept {
+  constexpr std::uint64_t kNoLimit = std::numeric_limits<std::uint64_t>::max() - 1;
+  constexpr std::uint64_t kNoLimit32 = std::numeric_limits<std::uint32_t>::max() - 1;  // a driver with a 32-bit CK_ULONG
+  const bool unknown = token_limit == 0 || token_limit >= kNoLimit || token_limit == kNoLimit32 ||
+                       token_limit == kNoLimit32 + 1;
+  return unknown ? host_limit : std::min<std::size_t>(host_limit, static_cast<std::size_t>(token_limit - 1));
+}
+
+}  // namespace hsmseal::keywrap

@@ -1,0 +1,125 @@
+#include "pkcs11/driver.hpp"
+
+#include <algorithm>
+#include <array>
+#include <tuple>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "pkcs11/return_values.hpp"
+#include "platform/platform.hpp"
+
+namespace hsmseal::pkcs11 {
+namespace {
+
+struct Loaded {
+  std::shared_ptr<Driver> driver;
+  DriverOptions options;
+};
+
+/// Every driver of the process, by what file it is. Never destroyed: drivers are not unloaded.
+struct Registry {
+  std::mutex mutex;
+  std::map<platform::FileIdentity, Loaded> loaded;
+};
+
+Registry& registry() {
+  static auto* const instance = new Registry;
+  return *instance;
+}
+
+bool same_start(const DriverOptions& a, const DriverOptions& b) {
+  return std::tie(a.start_up, a.environment, a.concurrency) == std::tie(b.start_up, b.environment, b.concurrency);
+}
+
+CK_FUNCTION_LIST_PTR function_list(const std::filesystem::path& path) {
+  void* const library = platform::open_library(path);
+  const auto get_list = reinterpret_cast<CK_C_GetFunctionList>(platform::library_symbol(library, "C_GetFunctionList"));
+  if (get_list == nullptr) {
+    throw InvalidArgumentError(
+        fmt::format("'{}' is not a PKCS#11 library: it has no C_GetFunctionList", path.string()));
+  }
+  CK_FUNCTION_LIST_PTR functions = nullptr;
+  if (const CK_RV rv = get_list(&functions); rv != CKR_OK) throw_failure("C_GetFunctionList", rv, "");
+  if (functions == nullptr || functions->version.major != 2) {
+    throw InvalidArgumentError(fmt::format("'{}' offers no PKCS#11 2.x function list", path.string()));
+  }
+  return functions;
+}
+
+}  // namespace
+
+TokenFailure failure(std::string_view function, CK_RV rv) {
+  return {std::string{function}, rv, rv_name(rv), rv_retryable(rv)};
+}
+
+std::string failure_text(std::string_view function, CK_RV rv, std::string_view token) {
+  auto text = fmt::format("{} failed: {} (0x{:x})", function, rv_name(rv), rv);
+  if (!token.empty()) text += fmt::format(" on token '{}'", token);
+  return text;
+}
+
+void throw_failure(std::string_view function, CK_RV rv, std::string_view token) {
+  throw TokenError(failure(function, rv), failure_text(function, rv, token));
+}
+
+Driver::Driver(CK_FUNCTION_LIST_PTR functions, DriverOptions options)
+    : functions_(functions), options_(std::move(options)) {}
+
+void Driver::initialise() {
+  start_arguments_.flags = CKF_OS_LOCKING_OK;
+  // Most drivers insist on NULL; a few read their configuration's path here (2.40 section 5.4 reserves it).
+  start_arguments_.pReserved = options_.start_up.empty() ? nullptr : options_.start_up.data();
+  CK_RV rv = call(&CK_FUNCTION_LIST::C_Initialize, static_cast<void*>(&start_arguments_));
+  if (rv == CKR_CANT_LOCK) {
+    options_.concurrency = Concurrency::Serialized;
+    rv = call(&CK_FUNCTION_LIST::C_Initialize, static_cast<void*>(nullptr));
+  } else if (rv == CKR_CRYPTOKI_ALREADY_INITIALIZED) {
+    // Somebody else's arguments are in force, and nobody knows whether they allow threads.
+    options_.concurrency = Concurrency::Serialized;
+    rv = CKR_OK;
+  }
+  if (rv != CKR_OK) throw_failure("C_Initialize", rv, "");
+}
+
+std::shared_ptr<Driver> Driver::load(const DriverOptions& options) {
+  const platform::TrustedLibrary library = platform::trusted_library(options.library);
+  Registry& drivers = registry();
+  const std::scoped_lock lock{drivers.mutex};  // two threads must not initialise one driver
+  if (const auto found = drivers.loaded.find(library.identity); found != drivers.loaded.end()) {
+    if (!same_start(found->second.options, options)) {
+      throw InvalidArgumentError(
+          fmt::format("driver '{}' is loaded already with another start-up string, environment or concurrency",
+                      library.path.string()));
+    }
+    return found->second.driver;
+  }
+  for (const auto& [name, value] : options.environment) platform::set_environment_variable(name, value);
+  auto driver = std::make_shared<Driver>(function_list(library.path), options);
+  driver->initialise();
+  drivers.loaded.emplace(library.identity, Loaded{driver, options});
+  return driver;
+}
+
+std::shared_ptr<Driver> Driver::borrow(void* function_list, Concurrency concurrency) {
+  const auto functions = static_cast<CK_FUNCTION_LIST_PTR>(function_list);
+  if (functions == nullptr || functions->version.major != 2) {
+    throw InvalidArgumentError("a borrowed function list must be a CK_FUNCTION_LIST of PKCS#11 2.x");
+  }
+  if (functions->C_GetSlotList == nullptr || functions->C_OpenSession == nullptr) {
+    throw InvalidArgumentError("a borrowed function list must have C_GetSlotList and C_OpenSession");
+  }
+  DriverOptions options;
+  options.concurrency = concurrency;
+  return std::make_shared<Driver>(functions, std::move(options));
+}
+
+LoginGuard& Driver::login_guard(const std::string& label, const std::string& serial) {
+  const std::scoped_lock lock{guards_mutex_};
+  auto& guard = guards_[{label, serial}];
+  if (!guard) guard = std::make_unique<LoginGuard>();
+  return *guard;
+}
+
+}  // namespace hsmseal::pkcs11

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include <hsmseal/error.hpp>
+#include <hsmseal/token_binding.hpp>
+
+#include "pkcs11/cryptoki.hpp"
+#include "pkcs11/login_guard.hpp"
+
+namespace hsmseal::pkcs11 {
+
+/// What a failed call is thrown with.
+[[nodiscard]] TokenFailure failure(std::string_view function, CK_RV rv);
+
+/// "C_Encrypt failed: CKR_DEVICE_ERROR (0x30) on token 'prod'"; without the token's name if it is empty.
+[[nodiscard]] std::string failure_text(std::string_view function, CK_RV rv, std::string_view token);
+
+/// Throws TokenError.
+[[noreturn]] void throw_failure(std::string_view function, CK_RV rv, std::string_view token);
+
+/// A driver's function list, and what is shared by all who use it in this process.
+///
+/// Thread safety: all members may run concurrently.
+class Driver {
+ public:
+  /// @throws as Pkcs11Module::load().
+  [[nodiscard]] static std::shared_ptr<Driver> load(const DriverOptions& options);
+  /// @throws as Pkcs11Module::borrow().
+  [[nodiscard]] static std::shared_ptr<Driver> borrow(void* function_list, Concurrency concurrency);
+
+  Driver(CK_FUNCTION_LIST_PTR functions, DriverOptions options);
+  Driver(const Driver&) = delete;
+  Driver& operator=(const Driver&) = delete;
+  ~Driver() = default;  // no C_Finalize: other code of the process may be using the driver
+
+  /// Calls one function of the list. Arguments must not refer to memory that the caller may free before the return.
+  template <typename Function, typename... Arguments>
+  CK_RV call(Function CK_FUNCTION_LIST::*function, Arguments... arguments) {
+    const Function target = functions_->*function;
+    if (target == nullptr) return CKR_FUNCTION_NOT_SUPPORTED;
+    if (options_.concurrency == Concurrency::Parallel) return target(arguments...);
+    const std::scoped_lock one_at_a_time{serialise_};
+    return target(arguments...);
+  }
+
+  /// The guard of one token's login; the token is named by what identifies it, since drivers renumber slots.
+  [[nodiscard]] LoginGuard& login_guard(const std::string& label, const std::string& serial);
+
+ private:
+  void initialise();
+
+  CK_FUNCTION_LIST_PTR functions_;
+  DriverOptions options_;  ///< kept: drivers retain pointers into their start-up arguments
+  CK_C_INITIALIZE_ARGS start_arguments_{};
+  std::mutex serialise_;
+  std::mutex guards_mutex_;
+  std::map<std::pair<std::string, std::string>, std::unique_ptr<LoginGuard>> guards_;
+};
+
+}  // namespace hsmseal::pkcs11

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <mutex>
+#include <optional>
+#include <set>
+
+#include <hsmseal/secret_bytes.hpp>
+
+namespace hsmseal::pkcs11 {
+
+/// What is known of the PINs of one token: tokens lock after a few wrong ones, so none is tried twice.
+///
+/// PINs are kept as HMAC-SHA-256 under a key that lives as long as the process: a copy of this memory without that key
+/// does not let anybody search for a short PIN.
+///
+/// Thread safety: the caller holds `mutex` from the first question to the last answer, C_Login included, so that threads
+/// that come with the same PIN cause one C_Login.
+class LoginGuard {
+ public:
+  using PinDigest = std::array<std::byte, 32>;
+
+  std::mutex mutex;
+
+  [[nodiscard]] static PinDigest digest(ByteView pin);
+
+  [[nodiscard]] bool refused_before(const PinDigest& pin) const { return refused_.contains(pin); }
+  [[nodiscard]] bool another_is_in(const PinDigest& pin) const { return accepted_ && *accepted_ != pin; }
+
+  void accepted(const PinDigest& pin) {
+    accepted_ = pin;
+    refused_.erase(pin);
+  }
+  void refused(const PinDigest& pin) { refused_.insert(pin); }
+
+ private:
+  std::optional<PinDigest> accepted_;
+  std::set<PinDigest> refused_;
+};
+
+}  // namespace hsmseal::pkcs11

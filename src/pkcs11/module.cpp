@@ -1,0 +1,134 @@
+#include <hsmseal/pkcs11_module.hpp>
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <hsmseal/error.hpp>
+
+#include "pkcs11/driver.hpp"
+#include "pkcs11/return_values.hpp"
+
+namespace hsmseal {
+namespace {
+
+using pkcs11::Driver;
+
+/// Calls a function that fills a list, with a buffer that grows until the list fits: it may grow between two calls.
+template <typename Item, typename Fill>
+std::vector<Item> filled_list(const Fill& fill) {
+  std::vector<Item> items(64);
+  for (;;) {
+    CK_ULONG count = items.size();
+    const CK_RV rv = fill(items.data(), &count);
+    if (rv == CKR_BUFFER_TOO_SMALL) {
+      items.resize(std::max<std::size_t>(items.size() * 2, count));
+      continue;
+    }
+    if (rv == CKR_OK) items.resize(std::min<std::size_t>(count, items.size()));
+    if (rv != CKR_OK) items.clear();
+    return items;
+  }
+}
+
+std::vector<CK_SLOT_ID> slots_with_token(Driver& driver) {
+  CK_RV last = CKR_OK;
+  auto slots = filled_list<CK_SLOT_ID>([&](CK_SLOT_ID* items, CK_ULONG* count) {
+    return last = driver.call(&CK_FUNCTION_LIST::C_GetSlotList, static_cast<CK_BBOOL>(CK_TRUE), items, count);
+  });
+  if (last != CKR_OK) pkcs11::throw_failure("C_GetSlotList", last, "");
+  return slots;
+}
+
+bool matches(const TokenSelector& selector, const TokenInfo& token) {
+  const auto agrees = [](const std::string& wanted, const std::string& found) {
+    return wanted.empty() || wanted == found;
+  };
+  return agrees(selector.label, token.label) && agrees(selector.serial, token.serial) &&
+         agrees(selector.model, token.model) && agrees(selector.manufacturer, token.manufacturer);
+}
+
+std::string name_all(const std::vector<TokenInfo>& tokens) {
+  std::vector<std::string> names;
+  for (const auto& token : tokens) names.push_back(fmt::format("'{}' (serial {})", token.label, token.serial));
+  return names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", "));
+}
+
+}  // namespace
+
+Pkcs11Module::Pkcs11Module(std::shared_ptr<Driver> driver) : driver_(std::move(driver)) {}
+Pkcs11Module::~Pkcs11Module() = default;
+
+std::shared_ptr<Pkcs11Module> Pkcs11Module::load(const DriverOptions& options) {
+  return std::shared_ptr<Pkcs11Module>(new Pkcs11Module(Driver::load(options)));
+}
+
+std::shared_ptr<Pkcs11Module> Pkcs11Module::borrow(void* function_list, Concurrency concurrency) {
+  return std::shared_ptr<Pkcs11Module>(new Pkcs11Module(Driver::borrow(function_list, concurrency)));
+}
+
+ModuleInfo Pkcs11Module::info() const {
+  CK_INFO info{};
+  if (const CK_RV rv = driver_->call(&CK_FUNCTION_LIST::C_GetInfo, &info); rv != CKR_OK) {
+    pkcs11::throw_failure("C_GetInfo", rv, "");
+  }
+  return {pkcs11::unpadded(info.manufacturerID), pkcs11::unpadded(info.libraryDescription), info.cryptokiVersion.major,
+          info.cryptokiVersion.minor,            info.libraryVersion.major,                 info.libraryVersion.minor};
+}
+
+std::vector<TokenInfo> Pkcs11Module::tokens() const {
+  std::vector<TokenInfo> tokens;
+  for (const CK_SLOT_ID slot : slots_with_token(*driver_)) {
+    CK_TOKEN_INFO info{};
+    const CK_RV rv = driver_->call(&CK_FUNCTION_LIST::C_GetTokenInfo, slot, &info);
+    // One slot's trouble must not hide the other tokens; the token meant is then missing, and is said to be.
+    if (rv == CKR_TOKEN_NOT_PRESENT || rv == CKR_TOKEN_NOT_RECOGNIZED || rv == CKR_DEVICE_REMOVED) continue;
+    if (rv != CKR_OK) pkcs11::throw_failure("C_GetTokenInfo", rv, "");
+    if ((info.flags & CKF_TOKEN_INITIALIZED) == 0) continue;
+    tokens.push_back({slot, pkcs11::unpadded(info.label), pkcs11::unpadded(info.serialNumber),
+                      pkcs11::unpadded(info.model), pkcs11::unpadded(info.manufacturerID), info.flags,
+                      info.ulMaxSessionCount});
+  }
+  return tokens;
+}
+
+TokenInfo Pkcs11Module::token(const TokenSelector& selector) const {
+  if (selector.label.empty() && selector.serial.empty() && selector.model.empty() && selector.manufacturer.empty()) {
+    throw InvalidArgumentError("a token's selector must not be empty; give its label or serial");
+  }
+  const std::vector<TokenInfo> present = tokens();
+  std::vector<TokenInfo> meant;
+  std::copy_if(present.begin(), present.end(), std::back_inserter(meant),
+               [&](const TokenInfo& token) { return matches(selector, token); });
+  if (meant.size() == 1) return meant.front();
+  if (meant.empty()) {
+    throw TokenUnavailableError(
+        pkcs11::failure("C_GetSlotList", CKR_TOKEN_NOT_PRESENT),
+        fmt::format("no token with {}; present: {}; check the selector and the HSM's connection", selector.describe(),
+                    name_all(present)));
+  }
+  throw InvalidArgumentError(fmt::format("{} tokens with {}: {}; add the serial to the selector", meant.size(),
+                                         selector.describe(), name_all(meant)));
+}
+
+std::vector<MechanismInfo> Pkcs11Module::mechanisms(const TokenSelector& selector) const {
+  const TokenInfo where = token(selector);
+  CK_RV last = CKR_OK;
+  const auto types = filled_list<CK_MECHANISM_TYPE>([&](CK_MECHANISM_TYPE* items, CK_ULONG* count) {
+    return last = driver_->call(&CK_FUNCTION_LIST::C_GetMechanismList, where.slot, items, count);
+  });
+  if (last != CKR_OK) pkcs11::throw_failure("C_GetMechanismList", last, where.label);
+  std::vector<MechanismInfo> mechanisms;
+  for (const CK_MECHANISM_TYPE type : types) {
+    CK_MECHANISM_INFO info{};  // zeroed: SoftHSM 2.6.1 only sets bits in what it finds
+    if (const CK_RV rv = driver_->call(&CK_FUNCTION_LIST::C_GetMechanismInfo, where.slot, type, &info); rv != CKR_OK) {
+      pkcs11::throw_failure("C_GetMechanismInfo", rv, where.label);
+    }
+    mechanisms.push_back({type, pkcs11::mechanism_name(type), info.ulMinKeySize, info.ulMaxKeySize, info.flags});
+  }
+  return mechanisms;
+}
+
+}  // namespace hsmseal

@@ -1,0 +1,179 @@
+#include "ring/body.hpp"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include <hsmseal/error.hpp>
+
+#include "core/hex.hpp"
+#include "crypto/crypto.hpp"
+
+namespace hsmseal::ring {
+namespace {
+
+using nlohmann::json;
+
+constexpr int kFormat = 1;
+constexpr std::size_t kMaxBodyBytes = std::size_t{64} << 20;
+
+constexpr std::array<std::pair<SetState, std::string_view>, 3> kStates{{
+    {SetState::Staged, "staged"},
+    {SetState::Active, "active"},
+    {SetState::Archived, "archived"},
+}};
+constexpr std::string_view kCallerIv = "caller";
+
+[[noreturn]] void malformed(const std::string& what) {
+  throw RingTamperedError("the ring's record is not valid: " + what + "; restore a good copy of it");
+}
+
+std::string dump(const json& value, std::string_view what) {
+  try {
+    return value.dump();
+  } catch (const json::exception&) {
+    throw InvalidArgumentError(std::string{what} + " is not UTF-8");
+  }
+}
+
+std::int64_t to_number(Timestamp time) { return time.time_since_epoch().count(); }
+
+json to_json(const std::optional<Timestamp>& time) { return time ? json(to_number(*time)) : json(nullptr); }
+
+json to_json(const CredentialSet& set) {
+  const auto state = std::ranges::find(kStates, set.state, &decltype(kStates)::value_type::first);
+  return {
+      {"activated_at", to_json(set.activated_at)},
+      {"archived_at", to_json(set.archived_at)},
+      {"created_at", to_number(set.created_at)},
+      {"description", set.description},
+      {"kek_id", set.key.kek_id.to_string()},
+      {"key_id", core::to_hex(set.key.key_id)},
+      {"key_label", set.key.key_label},
+      {"proof", {{"digest", core::to_hex(set.key.proof.digest)}, {"wrapped", core::to_hex(set.key.proof.wrapped)}}},
+      {"state", state->second},
+      {"token", {{"alias", set.key.token}, {"label", set.key.token_label}, {"serial", set.key.token_serial}}},
+      {"version", set.version},
+      {"wrap",
+       {{"algorithm", static_cast<int>(set.key.profile.algorithm)},
+        {"iv", kCallerIv},
+        {"max_plaintext", set.key.profile.max_plaintext}}},
+      {"wrapped_ring_key", core::to_hex(set.wrapped_ring_key)},
+  };
+}
+
+Bytes hex_field(const json& object, const char* name) {
+  auto bytes = crypto::from_hex(object.at(name).get_ref<const std::string&>());
+  if (!bytes) malformed(std::string{name} + " is not hexadecimal");
+  return *std::move(bytes);
+}
+
+template <std::size_t N>
+std::array<std::byte, N> hex_array(const json& object, const char* name) {
+  const Bytes bytes = hex_field(object, name);
+  std::array<std::byte, N> array;
+  if (bytes.size() != N) malformed(std::string{name} + " has another size");
+  std::ranges::copy(bytes, array.begin());
+  return array;
+}
+
+/// Numbers out of range wrap here and are found when the text is made again and compared.
+Timestamp time_field(const json& value) { return Timestamp{std::chrono::milliseconds{value.get<std::int64_t>()}}; }
+
+std::optional<Timestamp> optional_time(const json& value) {
+  return value.is_null() ? std::nullopt : std::optional{time_field(value)};
+}
+
+CredentialSet set_from(const json& object) {
+  CredentialSet set;
+  set.version = object.at("version").get<Version>();
+  const auto& name = object.at("state").get_ref<const std::string&>();
+  const auto state = std::ranges::find(kStates, std::string_view{name}, &decltype(kStates)::value_type::second);
+  if (state == kStates.end()) malformed("a set's state is unknown to this version");
+  set.state = state->first;
+  set.description = object.at("description").get<std::string>();
+  set.created_at = time_field(object.at("created_at"));
+  set.activated_at = optional_time(object.at("activated_at"));
+  set.archived_at = optional_time(object.at("archived_at"));
+  set.wrapped_ring_key = hex_field(object, "wrapped_ring_key");
+  KeyDescription& key = set.key;
+  key.token = object.at("token").at("alias").get<std::string>();
+  key.token_label = object.at("token").at("label").get<std::string>();
+  key.token_serial = object.at("token").at("serial").get<std::string>();
+  key.key_id = hex_field(object, "key_id");
+  key.key_label = object.at("key_label").get<std::string>();
+  key.kek_id = {hex_array<16>(object, "kek_id")};
+  key.proof = {hex_field(object.at("proof"), "wrapped"), hex_array<32>(object.at("proof"), "digest")};
+  const json& wrap = object.at("wrap");
+  if (wrap.at("algorithm") != static_cast<int>(WrapAlgorithm::Aes256Gcm) || wrap.at("iv") != kCallerIv) {
+    malformed("a set's way to wrap is unknown to this version");
+  }
+  key.profile.max_plaintext = wrap.at("max_plaintext").get<std::uint32_t>();
+  return set;
+}
+
+void check_rules(const Body& body) {
+  Version last = 0;
+  for (const auto& set : body.sets) {
+    if (set.version <= last || set.version >= body.next_version) malformed("its versions are out of order");
+    last = set.version;
+  }
+  const auto active = std::ranges::count(body.sets, SetState::Active, &CredentialSet::state);
+  if (active != 1) malformed("not exactly one set is active");
+}
+
+}  // namespace
+
+const CredentialSet* Body::find(Version version) const noexcept {
+  const auto found = std::ranges::lower_bound(sets, version, {}, &CredentialSet::version);
+  return found != sets.end() && found->version == version ? &*found : nullptr;
+}
+
+CredentialSet* Body::find(Version version) noexcept {
+  return const_cast<CredentialSet*>(std::as_const(*this).find(version));
+}
+
+const CredentialSet& Body::active() const {
+  return *std::ranges::find(sets, SetState::Active, &CredentialSet::state);
+}
+
+CredentialSet& Body::active() { return *std::ranges::find(sets, SetState::Active, &CredentialSet::state); }
+
+std::string to_text(const Body& body) {
+  json sets = json::array();
+  for (const auto& set : body.sets) sets.push_back(to_json(set));
+  const json text = {
+      {"format", kFormat},           {"generation", body.generation},
+      {"next_version", body.next_version}, {"prev_mac", core::to_hex(body.prev_mac)},
+      {"ring_id", body.id.to_string()},    {"sets", std::move(sets)},
+  };
+  return dump(text, "a text of the ring");
+}
+
+void check_utf8(const std::string& text, std::string_view what) { dump(text, what); }
+
+Body from_text(std::string_view text) {
+  if (text.size() > kMaxBodyBytes) malformed("it is longer than 64 MiB");
+  try {
+    const json object = json::parse(text);
+    if (object.at("format") != kFormat) {
+      throw StoreError("the ring's record is of a format that this version does not know; use a newer hsmseal");
+    }
+    Body body;
+    body.id = {hex_array<16>(object, "ring_id")};
+    body.generation = object.at("generation").get<std::uint64_t>();
+    body.next_version = object.at("next_version").get<Version>();
+    body.prev_mac = hex_array<32>(object, "prev_mac");
+    for (const json& set : object.at("sets")) body.sets.push_back(set_from(set));
+    check_rules(body);
+    // Whatever a parser tolerates (white space, repeated or unknown names, other notations) does not survive this.
+    if (to_text(body) != text) malformed("it is not in canonical form");
+    return body;
+  } catch (const json::exception&) {
+    malformed("it is not the JSON of a ring");
+  }
+}
+
+}  // namespace hsmseal::ring

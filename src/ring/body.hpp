@@ -1,0 +1,44 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <hsmseal/credential_set.hpp>
+
+namespace hsmseal::ring {
+
+using Mac = std::array<std::byte, 32>;
+
+/// What a ring's record says, src/FORMAT.md section 6. A plain value.
+struct Body {
+  RingId id;
+  std::uint64_t generation = 0;
+  Version next_version = 1;
+  Mac prev_mac{};                   ///< zeros in generation 1
+  std::vector<CredentialSet> sets;  ///< by version, oldest first
+
+  bool operator==(const Body&) const = default;
+
+  /// @returns nullptr if there is none.
+  [[nodiscard]] const CredentialSet* find(Version version) const noexcept;
+  [[nodiscard]] CredentialSet* find(Version version) noexcept;
+  [[nodiscard]] const CredentialSet& active() const;
+  [[nodiscard]] CredentialSet& active();
+};
+
+/// The canonical text: one text for each value.
+/// @throws InvalidArgumentError  a text in it is not UTF-8.
+[[nodiscard]] std::string to_text(const Body& body);
+
+/// @throws RingTamperedError  not what to_text() makes of any valid ring.
+[[nodiscard]] Body from_text(std::string_view text);
+
+/// @param what  names the text in the message.
+/// @throws InvalidArgumentError  `text` is not UTF-8, so that it could not be stored.
+void check_utf8(const std::string& text, std::string_view what);
+
+}  // namespace hsmseal::ring

@@ -1,0 +1,343 @@
+#include "ring/ring_core.hpp"
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include <hsmseal/error.hpp>
+
+#include "core/binding.hpp"
+#include "core/hex.hpp"
+#include "crypto/crypto.hpp"
+
+namespace hsmseal::ring {
+namespace {
+
+constexpr std::size_t kMaxDescriptionBytes = 1024;
+constexpr int kMostConflicts = 64;
+constexpr std::chrono::seconds kBetweenLooks{1};
+
+Bytes ring_key_aad(const RingId& ring, const CredentialSet& set) {
+  return core::Binding{core::kRingKeyLabel}.append(ring).append(set.version).append(set.key.kek_id).take();
+}
+
+Mac mac_of(std::string_view body, const SecretBytes& ring_key) {
+  const SecretBytes mac_key =
+      crypto::hkdf_expand_sha256(ring_key.view(), bytes_of(core::kRingMacLabel), crypto::kKeyBytes);
+  return crypto::hmac_sha256(mac_key.view(), bytes_of(body));
+}
+
+RingRecord record_of(const Body& body, const SecretBytes& ring_key) {
+  RingRecord record{body.generation, to_text(body), {}};
+  record.mac = mac_of(record.body, ring_key);
+  return record;
+}
+
+/// A record that the pin accepts, parsed, its MAC not verified yet.
+struct LoadedRecord {
+  RingRecord record;
+  Body body;
+};
+
+LoadedRecord load(RingStore& store, const PinKeeper& pin) {
+  auto record = store.load();
+  if (!record) throw StoreError("the store holds no ring; make one with KeyRing::create()");
+  Body body = from_text(record->body);
+  if (body.generation != record->generation) {
+    throw RingTamperedError("the ring's record is stored under another generation than its own");
+  }
+  pin.check(body.id, body.generation, record->mac);
+  return {*std::move(record), std::move(body)};
+}
+
+void check_mac(const RingRecord& record, const SecretBytes& ring_key) {
+  if (!crypto::equal(record.mac, mac_of(record.body, ring_key))) {
+    throw RingTamperedError("the ring's record was changed by somebody without its keys; restore a good copy of it");
+  }
+}
+
+SecretBytes unwrap_ring_key(const ConnectedSet& set) {
+  SecretBytes key = set.wrapper().unwrap(set.set().wrapped_ring_key, ring_key_aad(set.ring(), set.set()));
+  if (key.size() != crypto::kKeyBytes) throw OpenError();
+  return key;
+}
+
+/// Any set's key gives the ring key; the active one is asked first, then the newer before the older.
+SecretBytes find_ring_key(const std::shared_ptr<const Snapshot>& snapshot) {
+  std::exception_ptr first_failure;
+  std::vector<const Snapshot::Entry*> order{&snapshot->active()};
+  const auto& sets = snapshot->body().sets;
+  for (auto set = sets.rbegin(); set != sets.rend(); ++set) {
+    if (set->state != SetState::Active) order.push_back(snapshot->find(set->version));
+  }
+  for (const Snapshot::Entry* entry : order) {
+    try {
+      return unwrap_ring_key({snapshot, entry});
+    } catch (const OpenError&) {
+      // The record's copy of the ring key is not one that this key wrapped; another may be whole.
+    } catch (const Error&) {
+      if (!first_failure) first_failure = std::current_exception();
+    }
+  }
+  if (first_failure) std::rethrow_exception(first_failure);
+  throw RingTamperedError("no set's copy of the ring key opens; restore a good copy of the ring's record");
+}
+
+void check_spec(const SetSpec& spec) {
+  if (spec.description.size() > kMaxDescriptionBytes) {
+    throw InvalidArgumentError(fmt::format("a description has at most {} bytes", kMaxDescriptionBytes));
+  }
+  check_utf8(spec.description, "a description");
+  check_utf8(spec.key_label, "a key label");
+}
+
+void archive(CredentialSet& set, Timestamp now) {
+  set.state = SetState::Archived;
+  set.archived_at = now;
+}
+
+void make_active(Body& body, CredentialSet& set, Timestamp now) {
+  archive(body.active(), now);
+  set.state = SetState::Active;
+  set.activated_at = now;
+}
+
+CredentialSet first_state(CredentialSet set, Activation activation, Timestamp now) {
+  set.created_at = now;
+  set.state = SetState::Staged;
+  if (activation == Activation::Now) {
+    set.state = SetState::Active;
+    set.activated_at = now;
+  }
+  return set;
+}
+
+void check_parts(const RingCore::Parts& parts) {
+  if (!parts.store || !parts.provider) throw InvalidArgumentError("a ring needs a store and a key provider");
+  if (!parts.options.clock) throw InvalidArgumentError("a ring needs a clock");
+}
+
+/// The new set's own copy of the ring key, unwrapped again before anybody depends on it.
+Bytes wrap_ring_key(KeyWrapper& wrapper, const SecretBytes& ring_key, const RingId& ring, const CredentialSet& set) {
+  const Bytes aad = ring_key_aad(ring, set);
+  Bytes wrapped = wrapper.wrap(ring_key.view(), aad);
+  if (!crypto::equal(wrapper.unwrap(wrapped, aad).view(), ring_key.view())) {
+    throw WrongKeyError("the new key does not give back what it wrapped");
+  }
+  return wrapped;
+}
+
+CredentialSet new_set(KeyDescription key, const SetSpec& spec, Version version) {
+  CredentialSet set;
+  set.version = version;
+  set.key = std::move(key);
+  set.description = spec.description;
+  return set;
+}
+
+}  // namespace
+
+void check_ring_prefix(const RingId& ring, const std::array<std::byte, 4>& prefix) {
+  if (std::ranges::equal(prefix, ByteView{ring.bytes}.first(prefix.size()))) return;
+  throw WrongRingError(fmt::format("the envelope was sealed under a ring whose id starts with {}, this ring is {}",
+                                   core::to_hex(prefix), ring.to_string()));
+}
+
+RingCore::RingCore(Parts parts, SecretBytes ring_key, std::shared_ptr<const Snapshot> snapshot)
+    : parts_(std::move(parts)), ring_key_(std::move(ring_key)), snapshot_(std::move(snapshot)) {}
+
+std::shared_ptr<RingCore> RingCore::create(Parts parts, const SetSpec& first) {
+  check_parts(parts);
+  check_spec(first);
+  const auto taken = [] { return StoreConflictError("the store holds a ring already; open it with KeyRing::open()"); };
+  if (parts.store->load()) throw taken();
+  Body body;
+  body.id = {crypto::random_array<16>()};
+  body.generation = 1;
+  body.next_version = 2;
+  SecretBytes ring_key = crypto::random_secret(crypto::kKeyBytes);
+  CredentialSet set = new_set(parts.provider->provision(first, body.id, 1), first, 1);
+  set.wrapped_ring_key = wrap_ring_key(*parts.provider->connect(set.key), ring_key, body.id, set);
+  body.sets.push_back(first_state(std::move(set), Activation::Now, parts.store->now()));
+  const RingRecord record = record_of(body, ring_key);
+  if (!parts.store->compare_and_swap(std::nullopt, record)) throw taken();
+  parts.pin.keeper_->seen(body.id, body.generation, record.mac);
+  auto snapshot = std::make_shared<const Snapshot>(std::move(body), record.mac, *parts.provider, nullptr);
+  auto core = std::make_shared<RingCore>(std::move(parts), std::move(ring_key), std::move(snapshot));
+  core->tell(Event::Kind::SetAdded, core->active().set());
+  core->tell(Event::Kind::SetActivated, core->active().set());
+  return core;
+}
+
+std::shared_ptr<RingCore> RingCore::open(Parts parts) {
+  check_parts(parts);
+  LoadedRecord loaded = load(*parts.store, *parts.pin.keeper_);
+  auto snapshot =
+      std::make_shared<const Snapshot>(std::move(loaded.body), loaded.record.mac, *parts.provider, nullptr);
+  SecretBytes ring_key = find_ring_key(snapshot);
+  check_mac(loaded.record, ring_key);
+  parts.pin.keeper_->seen(snapshot->body().id, snapshot->body().generation, snapshot->mac());
+  return std::make_shared<RingCore>(std::move(parts), std::move(ring_key), std::move(snapshot));
+}
+
+std::shared_ptr<const Snapshot> RingCore::snapshot() const {
+  const std::scoped_lock lock{snapshot_mutex_};
+  return snapshot_;
+}
+
+ConnectedSet RingCore::active() const {
+  auto now = snapshot();
+  const auto* entry = &now->active();
+  return {std::move(now), entry};
+}
+
+void RingCore::publish(std::shared_ptr<const Snapshot> snapshot) {
+  {
+    const std::scoped_lock lock{snapshot_mutex_};
+    if (snapshot->body().generation <= snapshot_->body().generation) return;
+    snapshot_ = snapshot;
+  }
+  if (parts_.options.observer) {
+    parts_.options.observer->on_event({Event::Kind::RingChanged, snapshot->body().id, snapshot->active().set->version, {}});
+  }
+}
+
+std::shared_ptr<const Snapshot> RingCore::load_verified() const {
+  const auto known = snapshot();
+  LoadedRecord loaded = load(*parts_.store, *parts_.pin.keeper_);
+  check_mac(loaded.record, ring_key_);
+  parts_.pin.keeper_->seen(loaded.body.id, loaded.body.generation, loaded.record.mac);
+  if (loaded.body.generation == known->body().generation) return known;
+  return std::make_shared<const Snapshot>(std::move(loaded.body), loaded.record.mac, *parts_.provider, known.get());
+}
+
+void RingCore::refresh() { publish(load_verified()); }
+
+bool RingCore::may_look_now() {
+  const auto now = parts_.options.clock();
+  const std::scoped_lock lock{look_mutex_};
+  if (last_look_ && now - *last_look_ < kBetweenLooks) return false;
+  last_look_ = now;
+  return true;
+}
+
+ConnectedSet RingCore::named_by_envelope(const std::array<std::byte, 4>& ring_prefix, Version version) {
+  auto now = snapshot();
+  check_ring_prefix(now->body().id, ring_prefix);
+  const auto* entry = now->find(version);
+  const bool unexpected = entry == nullptr || entry->set->state == SetState::Staged;
+  if (unexpected && may_look_now()) {
+    refresh();
+    now = snapshot();
+    entry = now->find(version);
+  }
+  if (entry != nullptr) return {std::move(now), entry};
+  const Version newest = now->body().next_version - 1;
+  if (version > newest) {
+    throw RingOutOfDateError(fmt::format(
+        "the envelope names credential set {}, but the newest this host can see is {}; if another host added it, try "
+        "again in a second",
+        version, newest));
+  }
+  throw UnknownVersionError(fmt::format("ring {} has no credential set {}", now->body().id.to_string(), version));
+}
+
+std::shared_ptr<const Snapshot> RingCore::change(const Edit& edit) {
+  for (int conflicts = 0; conflicts < kMostConflicts; ++conflicts) {
+    const auto base = load_verified();
+    publish(base);
+    Body body = base->body();
+    edit(body, parts_.store->now());
+    body.generation = base->body().generation + 1;
+    body.prev_mac = base->mac();
+    const RingRecord record = record_of(body, ring_key_);
+    if (!parts_.store->compare_and_swap(base->body().generation, record)) continue;
+    parts_.pin.keeper_->seen(body.id, body.generation, record.mac);
+    auto changed = std::make_shared<const Snapshot>(std::move(body), record.mac, *parts_.provider, base.get());
+    publish(changed);
+    return changed;
+  }
+  throw StoreConflictError("other hosts keep changing the ring; nothing was changed, try again");
+}
+
+void RingCore::recognise_adopted_key(KeyDescription& key, KeyWrapper& wrapper) const {
+  for (const auto& set : snapshot()->body().sets) {
+    try {
+      check_key_proof(wrapper, set.key.kek_id, set.key.proof);
+    } catch (const WrongKeyError&) {
+      continue;
+    }
+    key.kek_id = set.key.kek_id;
+    key.proof = set.key.proof;
+    return;
+  }
+}
+
+CredentialSet RingCore::prove_new_key(KeyDescription key, const SetSpec& spec, Version version) const {
+  if (spec.adopt_key_id) recognise_adopted_key(key, *parts_.provider->connect(key));
+  CredentialSet set = new_set(std::move(key), spec, version);
+  set.wrapped_ring_key =
+      wrap_ring_key(*parts_.provider->connect(set.key), ring_key_, snapshot()->body().id, set);
+  return set;
+}
+
+Version RingCore::add(const SetSpec& spec, Activation activation) {
+  check_spec(spec);
+  // The version is taken before the key is made: its label and all that is wrapped for the set name the version, and
+  // hosts that add at the same time must not make keys for the same one.
+  Version version = 0;
+  const auto reserved = change([&](Body& body, Timestamp) {
+    if (body.next_version == std::numeric_limits<Version>::max()) throw InvalidArgumentError("the ring has no versions left");
+    version = body.next_version++;
+  });
+  const CredentialSet set =
+      prove_new_key(parts_.provider->provision(spec, reserved->body().id, version), spec, version);
+  const auto changed = change([&](Body& body, Timestamp now) {
+    const auto place = std::ranges::upper_bound(body.sets, version, {}, &CredentialSet::version);
+    const auto stored = body.sets.insert(place, first_state(set, Activation::Later, now));
+    if (activation == Activation::Later) return;
+    if (body.active().version < version) {
+      make_active(body, *stored, now);
+    } else {
+      archive(*stored, now);  // a newer set became active meanwhile
+    }
+  });
+  const CredentialSet& stored = *changed->find(version)->set;
+  tell(Event::Kind::SetAdded, stored);
+  if (stored.state == SetState::Active) tell(Event::Kind::SetActivated, stored);
+  return version;
+}
+
+void RingCore::activate(Version version) {
+  const auto changed = change([&](Body& body, Timestamp now) {
+    CredentialSet* const set = body.find(version);
+    if (set == nullptr) throw UnknownVersionError(fmt::format("the ring has no credential set {}", version));
+    if (set->state != SetState::Staged || version < body.active().version) {
+      throw InvalidArgumentError(
+          fmt::format("credential set {} is not staged above the active set {}; to go back to an older key, add it anew",
+                      version, body.active().version));
+    }
+    make_active(body, *set, now);
+  });
+  tell(Event::Kind::SetActivated, *changed->find(version)->set);
+}
+
+void RingCore::verify(Version version) const {
+  const auto now = snapshot();
+  const auto* entry = now->find(version);
+  if (entry == nullptr) throw UnknownVersionError(fmt::format("the ring has no credential set {}", version));
+  const ConnectedSet set{now, entry};
+  check_key_proof(set.wrapper(), set.set().key.kek_id, set.set().key.proof);
+  if (!crypto::equal(unwrap_ring_key(set).view(), ring_key_.view())) {
+    throw WrongKeyError(fmt::format("credential set {} holds another ring key than this ring's", version));
+  }
+}
+
+void RingCore::tell(Event::Kind kind, const CredentialSet& set) const {
+  if (!parts_.options.observer) return;
+  parts_.options.observer->on_event({kind, snapshot()->body().id, set.version, set.key.token});
+}
+
+}  // namespace hsmseal::ring
