@@ -50,9 +50,9 @@ int main() try {
   host.token("hsm1", token("hsm1")).token("hsm2", token("hsm2"));
 
   fmt::print("1. A ring with one credential set, on the first HSM.\n");
-  auto ring = hsmseal::KeyRing::create(hsmseal::memory_ring_store(), hsmseal::pkcs11_provider(host),
-                                       {.token = "hsm1", .description = "the HSM we had"},
-                                       hsmseal::RingPin::in_process());
+  auto ring =
+      hsmseal::KeyRing::create(hsmseal::memory_ring_store(), hsmseal::pkcs11_provider(host),
+                               {.token = "hsm1", .description = "the HSM we had"}, hsmseal::RingPin::in_process());
   show_sets(ring);
 
   fmt::print("2. A password is sealed under it.\n");

@@ -106,16 +106,16 @@ enum class KeyWeakness {
 
 /// Which shortcomings the operator accepts in a key that hsmseal did not make. None by default.
 struct AdoptionPolicy {
-  std::set<KeyWeakness> accept;
+  std::set<KeyWeakness> accept = {};
 };
 
 /// What the operator asks for when a set is added.
 struct SetSpec {
-  std::string token;                  ///< the alias of a token bound on this host
-  std::string description;            ///< for people, at most 1024 bytes
-  std::string key_label;              ///< empty: `hsmseal-<ring id>-v<version>`, which lets the token alone name the set
-  std::optional<Bytes> adopt_key_id;  ///< the CKA_ID of an existing AES-256 key; absent: a new key is made
-  AdoptionPolicy policy;              ///< only for an adopted key
+  std::string token = {};        ///< the alias of a token bound on this host
+  std::string description = {};  ///< for people, at most 1024 bytes
+  std::string key_label = {};    ///< empty: `hsmseal-<ring id>-v<version>`, which lets the token alone name the set
+  std::optional<Bytes> adopt_key_id = {};  ///< the CKA_ID of an existing AES-256 key; absent: a new key is made
+  AdoptionPolicy policy = {};              ///< only for an adopted key
 };
 
 }  // namespace hsmseal

@@ -37,7 +37,7 @@ class HSMSEAL_API RingPin {
 
 /// How a ring behaves in this process.
 struct RingOptions {
-  std::shared_ptr<Observer> observer;  ///< null: nobody is told
+  std::shared_ptr<Observer> observer = {};  ///< null: nobody is told
   /// The clock that spaces out refreshes; replaced in tests.
   std::function<std::chrono::steady_clock::time_point()> clock = std::chrono::steady_clock::now;
 };

@@ -19,9 +19,9 @@ struct Event {
     RingChanged,   ///< this host now works with another generation of the ring
   };
   Kind kind;
-  RingId ring;
+  RingId ring = {};
   Version version = 0;
-  std::string token;  ///< the alias of the set's token; empty for RingChanged
+  std::string token = {};  ///< the alias of the set's token; empty for RingChanged
 };
 
 /// Receives events.

@@ -30,8 +30,8 @@ struct KeyHandle {
 
 /// Which secret key is looked for; every field given must match, and at least one must be given.
 struct KeyQuery {
-  std::optional<Bytes> id;           ///< CKA_ID
-  std::optional<std::string> label;  ///< CKA_LABEL
+  std::optional<Bytes> id = {};           ///< CKA_ID
+  std::optional<std::string> label = {};  ///< CKA_LABEL
 };
 
 /// What a new key may be used for. Never both: a key has one purpose.
@@ -45,8 +45,8 @@ enum class KeyLifetime {
 
 /// A new AES key. It is always private, sensitive and not extractable.
 struct KeyTemplate {
-  Bytes id;            ///< CKA_ID, 1 to 255 bytes; 16 random bytes are a good choice
-  std::string label;   ///< CKA_LABEL
+  Bytes id = {};           ///< CKA_ID, 1 to 255 bytes; 16 random bytes are a good choice
+  std::string label = {};  ///< CKA_LABEL
   KeyUse use = KeyUse::EncryptDecrypt;
   KeyLifetime lifetime = KeyLifetime::Token;
   std::size_t bytes = 32;  ///< 16, 24 or 32
@@ -63,8 +63,8 @@ struct KeyAttributes {
 
 /// CKM_AES_GCM with a 16-byte tag and the caller's IV (NIST SP 800-38D). An IV must never serve twice under one key.
 struct AesGcm {
-  ByteView iv;   ///< 1 to 256 bytes; 12 is what every token takes
-  ByteView aad;
+  ByteView iv = {};  ///< 1 to 256 bytes; 12 is what every token takes
+  ByteView aad = {};
 };
 
 enum class MacMechanism {

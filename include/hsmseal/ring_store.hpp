@@ -14,9 +14,9 @@ namespace hsmseal {
 
 /// A ring as it is stored: text that anybody may read and only the ring's keys can make. src/FORMAT.md section 6.
 struct RingRecord {
-  std::uint64_t generation = 0;      ///< 1 for a new ring, one more with each change
-  std::string body;                  ///< canonical JSON, UTF-8, at most 64 MiB
-  std::array<std::byte, 32> mac{};   ///< HMAC-SHA-256 of the body under the ring's MAC key
+  std::uint64_t generation = 0;     ///< 1 for a new ring, one more with each change
+  std::string body;                 ///< canonical JSON, UTF-8, at most 64 MiB
+  std::array<std::byte, 32> mac{};  ///< HMAC-SHA-256 of the body under the ring's MAC key
   bool operator==(const RingRecord&) const = default;
 };
 

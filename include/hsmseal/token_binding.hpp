@@ -17,10 +17,10 @@ namespace hsmseal {
 ///
 /// Slot numbers are left out on purpose: drivers renumber slots.
 struct HSMSEAL_API TokenSelector {
-  std::string label;         ///< CK_TOKEN_INFO.label without its padding
-  std::string serial;        ///< CK_TOKEN_INFO.serialNumber without its padding
-  std::string model;         ///< CK_TOKEN_INFO.model without its padding
-  std::string manufacturer;  ///< CK_TOKEN_INFO.manufacturerID without its padding
+  std::string label = {};         ///< CK_TOKEN_INFO.label without its padding
+  std::string serial = {};        ///< CK_TOKEN_INFO.serialNumber without its padding
+  std::string model = {};         ///< CK_TOKEN_INFO.model without its padding
+  std::string manufacturer = {};  ///< CK_TOKEN_INFO.manufacturerID without its padding
 
   /// Reads an RFC 7512 URI such as `pkcs11:token=prod;serial=0123`.
   ///
@@ -40,16 +40,16 @@ enum class Concurrency {
 
 /// How to load one PKCS#11 driver.
 struct DriverOptions {
-  std::filesystem::path library;                   ///< absolute; not writable by group or others, nor any folder above it
-  std::string start_up;                            ///< goes to CK_C_INITIALIZE_ARGS.pReserved; empty passes NULL
-  std::map<std::string, std::string> environment;  ///< set in this process before C_Initialize
+  std::filesystem::path library = {};  ///< absolute; not writable by group or others, nor any folder above it
+  std::string start_up = {};           ///< goes to CK_C_INITIALIZE_ARGS.pReserved; empty passes NULL
+  std::map<std::string, std::string> environment = {};  ///< set in this process before C_Initialize
   Concurrency concurrency = Concurrency::Parallel;
 };
 
 /// How much of a token one process may take.
 struct SessionLimits {
-  std::size_t max_sessions = 8;                        ///< sessions that work, besides the one that keeps the login
-  std::chrono::milliseconds session_wait{10'000};      ///< how long a call waits for a free session
+  std::size_t max_sessions = 8;                    ///< sessions that work, besides the one that keeps the login
+  std::chrono::milliseconds session_wait{10'000};  ///< how long a call waits for a free session
 };
 
 /// What to do when the token says that few PIN tries are left (CKF_USER_PIN_COUNT_LOW or CKF_USER_PIN_FINAL_TRY).
@@ -60,10 +60,10 @@ enum class LowPinCount {
 
 /// How this host reaches one token. Host-local: it is never written to the ring.
 struct TokenBinding {
-  std::string driver;  ///< a driver's alias (see Host::driver), or the absolute path of its library
-  TokenSelector select;
+  std::string driver = {};  ///< a driver's alias (see Host::driver), or the absolute path of its library
+  TokenSelector select = {};
   PinSource pin = PinSource::none();
-  SessionLimits limits;
+  SessionLimits limits = {};
   LowPinCount low_pin_count = LowPinCount::Refuse;
 };
 

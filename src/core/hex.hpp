@@ -12,7 +12,8 @@ namespace hsmseal::core {
 inline std::string to_hex(ByteView bytes) {
   std::string text;
   text.reserve(bytes.size() * 2);
-  for (const std::byte byte : bytes) fmt::format_to(std::back_inserter(text), "{:02x}", std::to_integer<unsigned>(byte));
+  for (const std::byte byte : bytes)
+    fmt::format_to(std::back_inserter(text), "{:02x}", std::to_integer<unsigned>(byte));
   return text;
 }
 

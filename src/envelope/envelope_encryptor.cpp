@@ -23,6 +23,8 @@ using ring::ConnectedSet;
 using ring::RingCore;
 using wire::Envelope;
 
+constexpr std::size_t kMaxTokenAadBytes = std::size_t{64} << 10;
+
 Envelope header_for(const ConnectedSet& set, Suite suite, bool padded) {
   Envelope envelope;
   envelope.suite = suite;
@@ -46,15 +48,20 @@ Bytes wrap_aad(const ConnectedSet& set, Suite suite) {
 
 /// Binds what the token itself sealed, context included.
 Bytes token_aad(const ConnectedSet& set, const Envelope& envelope, ContextView context) {
-  return core::Binding{core::kTokenLabel}
-      .append(static_cast<std::uint8_t>(envelope.suite))
-      .append(static_cast<std::uint8_t>(envelope.algorithm))
-      .append(wire::flags_of(envelope))
-      .append(set.ring())
-      .append(set.set().version)
-      .append(set.set().key.kek_id)
-      .append_sized(context.bytes())
-      .take();
+  Bytes aad = core::Binding{core::kTokenLabel}
+                  .append(static_cast<std::uint8_t>(envelope.suite))
+                  .append(static_cast<std::uint8_t>(envelope.algorithm))
+                  .append(wire::flags_of(envelope))
+                  .append(set.ring())
+                  .append(set.set().version)
+                  .append(set.set().key.kek_id)
+                  .append_sized(context.bytes())
+                  .take();
+  if (aad.size() > kMaxTokenAadBytes) {
+    throw InvalidArgumentError(
+        fmt::format("a context of {} bytes is too long for a token; use Suite::DataKey", context.bytes().size()));
+  }
+  return aad;
 }
 
 /// Runs `work` with the active set, and again if another set became active meanwhile: what is returned after a change
@@ -72,8 +79,9 @@ auto with_active_set(const RingCore& ring, const Work& work) {
 void check_wrapped(const Bytes& wrapped, std::size_t plain_size) {
   const std::size_t around = wrapped.size() - std::min(wrapped.size(), plain_size + wire::kTagBytes);
   if (around == 12 || around == 16) return;
-  throw WrongKeyError(fmt::format("the key wrapper returned {} bytes for {}; IV (12 or 16), ciphertext and tag (16) were due",
-                                  wrapped.size(), plain_size));
+  throw WrongKeyError(
+      fmt::format("the key wrapper returned {} bytes for {}; IV (12 or 16), ciphertext and tag (16) were due",
+                  wrapped.size(), plain_size));
 }
 
 struct WrappedKey {
@@ -135,6 +143,7 @@ SecretBytes unwrap_data_key(const ConnectedSet& set, const Envelope& envelope) {
 
 SecretBytes open_with(const ConnectedSet& set, const Envelope& envelope, ContextView context) {
   if (envelope.suite == Suite::Token) {
+    if (envelope.payload.size() > set.set().key.profile.max_plaintext + wire::kTagBytes) throw OpenError();
     Bytes sealed(envelope.wrapped.begin(), envelope.wrapped.end());
     sealed.insert(sealed.end(), envelope.payload.begin(), envelope.payload.end());
     return set.wrapper().unwrap(sealed, token_aad(set, envelope, context));
@@ -175,9 +184,8 @@ Bytes EnvelopeEncryptor::seal(ByteView secret, ContextView context) const {
   }
   const std::size_t bucket = options_.padding.bucket();
   SecretBytes padded = envelope::padded(secret, bucket);
-  Sealed sealed = options_.suite == Suite::Token
-                      ? seal_in_token(ring, padded, bucket != 0, context)
-                      : seal_under_data_key(ring, std::move(padded), bucket != 0, context);
+  Sealed sealed = options_.suite == Suite::Token ? seal_in_token(ring, padded, bucket != 0, context)
+                                                 : seal_under_data_key(ring, std::move(padded), bucket != 0, context);
   ring.tell(Event::Kind::Sealed, sealed.set.set());
   return std::move(sealed.bytes);
 }
@@ -199,7 +207,8 @@ Bytes EnvelopeEncryptor::rewrap(ByteView sealed) const {
   RingCore& ring = *ring_.core_;
   const ConnectedSet old_set = ring.named_by_envelope(envelope.ring_prefix, envelope.version);
   if (envelope.suite == Suite::Token) {
-    throw InvalidArgumentError("an envelope sealed in the token has no data key to rewrap; use reseal() with its context");
+    throw InvalidArgumentError(
+        "an envelope sealed in the token has no data key to rewrap; use reseal() with its context");
   }
   const SecretBytes data_key = telling_refusals(ring, old_set, [&] {
     SecretBytes unwrapped = unwrap_data_key(old_set, envelope);

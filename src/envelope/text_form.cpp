@@ -17,7 +17,8 @@ std::string to_text(ByteView sealed) { return std::string{kPrefix} + crypto::to_
 
 Bytes from_text(std::string_view text) {
   if (!text.starts_with(kPrefix)) throw FormatError("not an envelope: the text does not start with 'hse1.'");
-  if (text.size() > kPrefix.size() + kMaxEnvelopeBytes / 3 * 4 + 4) throw FormatError("not an envelope: the text is too long");
+  if (text.size() > kPrefix.size() + kMaxEnvelopeBytes / 3 * 4 + 4)
+    throw FormatError("not an envelope: the text is too long");
   auto bytes = crypto::from_base64url(text.substr(kPrefix.size()));
   if (!bytes) throw FormatError("not an envelope: the text is not base64url without padding");
   return *std::move(bytes);

@@ -45,17 +45,19 @@ Key adopt_key(Pkcs11Session& session, const SetSpec& spec) {
   }
   const KeyAttributes told = session.attributes(*handle);
   if (!pkcs11::serves(told, KeyUse::EncryptDecrypt, kKeyBytes)) {
-    throw WrongKeyError(fmt::format("the key with CKA_ID {} on token '{}' is not an AES-256 key for encryption and "
-                                    "decryption",
-                                    core::to_hex(*spec.adopt_key_id), spec.token));
+    throw WrongKeyError(
+        fmt::format("the key with CKA_ID {} on token '{}' is not an AES-256 key for encryption and "
+                    "decryption",
+                    core::to_hex(*spec.adopt_key_id), spec.token));
   }
   std::set<KeyWeakness> refused;
   std::ranges::set_difference(pkcs11::weaknesses(told, KeyUse::EncryptDecrypt, pkcs11::KeyOrigin::Existing),
                               spec.policy.accept, std::inserter(refused, refused.end()));
   if (!refused.empty()) {
-    throw WrongKeyError(fmt::format("the key with CKA_ID {} on token '{}' is not adopted: {}; accept it by name in "
-                                    "AdoptionPolicy if that is meant",
-                                    core::to_hex(*spec.adopt_key_id), spec.token, pkcs11::describe(refused)));
+    throw WrongKeyError(
+        fmt::format("the key with CKA_ID {} on token '{}' is not adopted: {}; accept it by name in "
+                    "AdoptionPolicy if that is meant",
+                    core::to_hex(*spec.adopt_key_id), spec.token, pkcs11::describe(refused)));
   }
   return {*spec.adopt_key_id, told.label.value_or(""), {crypto::random_array<16>()}, *handle};
 }
@@ -81,7 +83,8 @@ void probe(Pkcs11Key& key, const Key& found, Pkcs11Session& later_session) {
     throw WrongKeyError("the token encrypts the same bytes to the same ciphertext under two IVs");
   }
   const auto handle = later_session.find_key({.id = found.id, .label = std::nullopt});
-  if (!handle) throw KeyNotFoundError("the key is not found from a second session; if the token is one of a group, wait");
+  if (!handle)
+    throw KeyNotFoundError("the key is not found from a second session; if the token is one of a group, wait");
   if (!crypto::equal(key.unwrap_in(later_session, *handle, first, aad).view(), secret.view())) {
     throw WrongKeyError("the token does not decrypt what it encrypted");
   }
@@ -120,8 +123,8 @@ KeyDescription make_or_adopt_key(TokenConnection& token, const SetSpec& spec, co
     Pkcs11Session later_session = token.open_session();
     probe(key, found, later_session);
     const TokenInfo info = token.token();
-    return {spec.token,   info.label, info.serial, found.id, found.label, found.kek_id, profile,
-            make_key_proof(key, found.kek_id)};
+    return {spec.token,  info.label,   info.serial, found.id,
+            found.label, found.kek_id, profile,     make_key_proof(key, found.kek_id)};
   } catch (...) {
     // Nothing was sealed under it yet.
     if (!spec.adopt_key_id) pkcs11::SessionAccess::destroy_new_key(session, found.handle);

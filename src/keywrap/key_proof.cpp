@@ -21,8 +21,8 @@ KeyProof make_key_proof(KeyWrapper& wrapper, const KekId& kek_id) {
 
 void check_key_proof(KeyWrapper& wrapper, const KekId& kek_id, const KeyProof& proof) {
   const auto wrong = [&] {
-    return WrongKeyError(
-        fmt::format("the key that answers is not key {}: its proof does not open; nothing was sealed", kek_id.to_string()));
+    return WrongKeyError(fmt::format("the key that answers is not key {}: its proof does not open; nothing was sealed",
+                                     kek_id.to_string()));
   };
   try {
     const SecretBytes challenge = wrapper.unwrap(proof.wrapped, proof_aad(kek_id));

@@ -49,8 +49,8 @@ Pkcs11Key::Pkcs11Key(std::shared_ptr<SessionPool> pool, KeyHandle handle, WrapPr
 
 Bytes Pkcs11Key::wrap(ByteView key, ByteView aad) {
   if (key.size() > profile_.max_plaintext) {
-    throw InvalidArgumentError(
-        fmt::format("{} bytes to encrypt in the token, where at most {} are allowed", key.size(), profile_.max_plaintext));
+    throw InvalidArgumentError(fmt::format("{} bytes to encrypt in the token, where at most {} are allowed", key.size(),
+                                           profile_.max_plaintext));
   }
   const auto iv = crypto::random_array<kIvBytes>();
   Bytes wrapped(iv.begin(), iv.end());

@@ -85,10 +85,10 @@ class Pkcs11KeyWrapper final : public KeyWrapper {
     const auto pool = tokens_->find(description_.token)->connect(&expected);
     const auto handle = pool->acquire()->find_key({.id = description_.key_id, .label = std::nullopt});
     if (!handle) {
-      throw KeyNotFoundError(
-          fmt::format("no key with CKA_ID {} (made as '{}') on token '{}'; if the token is one of a group, the key may not "
-                      "have reached it yet",
-                      core::to_hex(description_.key_id), description_.key_label, description_.token));
+      throw KeyNotFoundError(fmt::format(
+          "no key with CKA_ID {} (made as '{}') on token '{}'; if the token is one of a group, the key may not "
+          "have reached it yet",
+          core::to_hex(description_.key_id), description_.key_label, description_.token));
     }
     auto key = std::make_shared<Pkcs11Key>(pool, *handle, description_.profile);
     check_key_proof(*key, description_.kek_id, description_.proof);

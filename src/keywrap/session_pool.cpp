@@ -95,11 +95,17 @@ std::size_t SessionPool::limit() const {
   return most_;
 }
 
+std::size_t SessionPool::waiting() const {
+  const std::scoped_lock lock{mutex_};
+  return waiting_.size();
+}
+
 std::size_t pool_limit(std::size_t host_limit, std::uint64_t token_limit) noexcept {
   constexpr std::uint64_t kNoLimit = std::numeric_limits<std::uint64_t>::max() - 1;
-  constexpr std::uint64_t kNoLimit32 = std::numeric_limits<std::uint32_t>::max() - 1;  // a driver with a 32-bit CK_ULONG
-  const bool unknown = token_limit == 0 || token_limit >= kNoLimit || token_limit == kNoLimit32 ||
-                       token_limit == kNoLimit32 + 1;
+  constexpr std::uint64_t kNoLimit32 =
+      std::numeric_limits<std::uint32_t>::max() - 1;  // a driver with a 32-bit CK_ULONG
+  const bool unknown =
+      token_limit == 0 || token_limit >= kNoLimit || token_limit == kNoLimit32 || token_limit == kNoLimit32 + 1;
   return unknown ? host_limit : std::min<std::size_t>(host_limit, static_cast<std::size_t>(token_limit - 1));
 }
 

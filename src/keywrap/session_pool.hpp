@@ -54,9 +54,10 @@ class SessionPool : public std::enable_shared_from_this<SessionPool> {
   /// @throws TokenError             a new session could not be opened.
   [[nodiscard]] Lease acquire();
 
-  /// How many sessions are open, and how many may be.
+  /// How many sessions are open, how many may be, and how many callers wait.
   [[nodiscard]] std::size_t open_sessions() const;
   [[nodiscard]] std::size_t limit() const;
+  [[nodiscard]] std::size_t waiting() const;
 
  private:
   struct Waiter {
@@ -73,8 +74,8 @@ class SessionPool : public std::enable_shared_from_this<SessionPool> {
   const std::chrono::milliseconds wait_;
   mutable std::mutex mutex_;
   std::size_t most_;
-  std::size_t open_ = 0;              ///< lent, idle and being opened
-  std::vector<Pkcs11Session> idle_;   ///< the last one back is the first one lent: its connection is the warmest
+  std::size_t open_ = 0;             ///< lent, idle and being opened
+  std::vector<Pkcs11Session> idle_;  ///< the last one back is the first one lent: its connection is the warmest
   std::deque<Waiter*> waiting_;
 };
 

@@ -13,10 +13,11 @@ TokenConnection::TokenConnection(std::string alias, TokenBinding binding, Driver
 
 void TokenConnection::check_identity(const TokenInfo& found, const Identity* expected) const {
   if (expected == nullptr || (expected->label == found.label && expected->serial == found.serial)) return;
-  throw WrongKeyError(fmt::format(
-      "token '{}' is '{}' (serial {}) on this host, but the set was added with '{}' (serial {}); no PIN was sent; correct "
-      "the binding",
-      alias_, found.label, found.serial, expected->label, expected->serial));
+  throw WrongKeyError(
+      fmt::format("token '{}' is '{}' (serial {}) on this host, but the set was added with '{}' (serial {}); no PIN "
+                  "was sent; correct "
+                  "the binding",
+                  alias_, found.label, found.serial, expected->label, expected->serial));
 }
 
 std::shared_ptr<SessionPool> TokenConnection::connect(const Identity* expected) {
@@ -38,8 +39,11 @@ std::shared_ptr<SessionPool> TokenConnection::connect(const Identity* expected) 
   anchor.login(binding_.pin, binding_.low_pin_count);
   anchor_.emplace(std::move(anchor));
   pool_ = std::make_shared<SessionPool>(
-      alias_, [module = module_, select = binding_.select] { return Pkcs11Session{module, select}; }, most,
-      binding_.limits.session_wait);
+      alias_,
+      [module = module_, select = binding_.select] {
+        return Pkcs11Session{module, select};
+      },
+      most, binding_.limits.session_wait);
   return pool_;
 }
 

@@ -28,13 +28,12 @@ std::set<KeyWeakness> weaknesses(const KeyAttributes& key, KeyUse use, KeyOrigin
   hold(KeyWeakness::NotPrivate, !key.is_private.value_or(false));
   hold(KeyWeakness::NotSensitive, !key.sensitive.value_or(false));
   hold(KeyWeakness::Extractable, key.extractable.value_or(true));
-  hold(KeyWeakness::WasExposed, !key.always_sensitive.value_or(!untold_exposure) ||
-                                    !key.never_extractable.value_or(!untold_exposure));
+  hold(KeyWeakness::WasExposed,
+       !key.always_sensitive.value_or(!untold_exposure) || !key.never_extractable.value_or(!untold_exposure));
   hold(KeyWeakness::WrapsKeys, key.wrap.value_or(false) || key.unwrap.value_or(false));
   const bool signs = key.sign.value_or(false) || key.verify.value_or(false);
   const bool encrypts = key.encrypt.value_or(false) || key.decrypt.value_or(false);
-  hold(KeyWeakness::SignsOrDerives,
-       key.derive.value_or(false) || (use == KeyUse::EncryptDecrypt ? signs : encrypts));
+  hold(KeyWeakness::SignsOrDerives, key.derive.value_or(false) || (use == KeyUse::EncryptDecrypt ? signs : encrypts));
   return found;
 }
 

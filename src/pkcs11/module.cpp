@@ -74,8 +74,12 @@ ModuleInfo Pkcs11Module::info() const {
   if (const CK_RV rv = driver_->call(&CK_FUNCTION_LIST::C_GetInfo, &info); rv != CKR_OK) {
     pkcs11::throw_failure("C_GetInfo", rv, "");
   }
-  return {pkcs11::unpadded(info.manufacturerID), pkcs11::unpadded(info.libraryDescription), info.cryptokiVersion.major,
-          info.cryptokiVersion.minor,            info.libraryVersion.major,                 info.libraryVersion.minor};
+  return {pkcs11::unpadded(info.manufacturerID),
+          pkcs11::unpadded(info.libraryDescription),
+          info.cryptokiVersion.major,
+          info.cryptokiVersion.minor,
+          info.libraryVersion.major,
+          info.libraryVersion.minor};
 }
 
 std::vector<TokenInfo> Pkcs11Module::tokens() const {

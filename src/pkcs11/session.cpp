@@ -71,9 +71,9 @@ struct Pkcs11Session::State {
 
   [[noreturn]] void broken_promise(std::string_view function, std::string_view what) {
     spent = true;
-    throw TokenError(pkcs11::failure(function, CKR_OK),
-                     fmt::format("{} on token '{}' returned CKR_OK but {}; nothing was used", function, token.label,
-                                 what));
+    throw TokenError(
+        pkcs11::failure(function, CKR_OK),
+        fmt::format("{} on token '{}' returned CKR_OK but {}; nothing was used", function, token.label, what));
   }
 
   template <typename Value>
@@ -92,9 +92,9 @@ Pkcs11Session::Pkcs11Session(std::shared_ptr<Pkcs11Module> module, const TokenSe
   state_->selector = selector;
   state_->token = module->token(selector);
   const CK_FLAGS flags = CKF_SERIAL_SESSION | (mode == SessionMode::ReadWrite ? CKF_RW_SESSION : 0);
-  const CK_RV rv = state_->driver->call(&CK_FUNCTION_LIST::C_OpenSession, static_cast<CK_SLOT_ID>(state_->token.slot),
-                                        flags, static_cast<void*>(nullptr), static_cast<CK_NOTIFY>(nullptr),
-                                        &state_->handle);
+  const CK_RV rv =
+      state_->driver->call(&CK_FUNCTION_LIST::C_OpenSession, static_cast<CK_SLOT_ID>(state_->token.slot), flags,
+                           static_cast<void*>(nullptr), static_cast<CK_NOTIFY>(nullptr), &state_->handle);
   if (rv != CKR_OK) pkcs11::throw_failure("C_OpenSession", rv, state_->token.label);
   state_->open = true;
 }
@@ -136,14 +136,16 @@ void Pkcs11Session::State::refuse_risky_login(LowPinCount low_pin_count) {
     throw TokenLoginError(pkcs11::failure("C_Login", reason),
                           fmt::format("no login to token '{}': {}; C_Login was not called", token.label, what));
   };
-  if ((info.flags & CKF_USER_PIN_LOCKED) != 0) refuse(CKR_PIN_LOCKED, "its user PIN is locked; ask its security officer");
+  if ((info.flags & CKF_USER_PIN_LOCKED) != 0)
+    refuse(CKR_PIN_LOCKED, "its user PIN is locked; ask its security officer");
   if ((info.flags & CKF_USER_PIN_TO_BE_CHANGED) != 0) {
     refuse(CKR_PIN_EXPIRED, "its user PIN must be changed first, with the vendor's tool");
   }
   if ((info.flags & (CKF_USER_PIN_COUNT_LOW | CKF_USER_PIN_FINAL_TRY)) != 0 && low_pin_count == LowPinCount::Refuse) {
-    refuse(CKR_PIN_INCORRECT,
-           "it reports wrong PINs since the last login and may lock; correct the PIN, then log in once with the vendor's "
-           "tool or with LowPinCount::TryOnce");
+    refuse(
+        CKR_PIN_INCORRECT,
+        "it reports wrong PINs since the last login and may lock; correct the PIN, then log in once with the vendor's "
+        "tool or with LowPinCount::TryOnce");
   }
 }
 
@@ -167,8 +169,7 @@ void Pkcs11Session::State::login(ByteView pin, CK_BYTE_PTR pin_pointer, LowPinCo
   }
   if (already) return;
   refuse_risky_login(low_pin_count);
-  const CK_RV rv =
-      call(&CK_FUNCTION_LIST::C_Login, static_cast<CK_USER_TYPE>(CKU_USER), pin_pointer, size_of(pin));
+  const CK_RV rv = call(&CK_FUNCTION_LIST::C_Login, static_cast<CK_USER_TYPE>(CKU_USER), pin_pointer, size_of(pin));
   // Somebody else's C_Login came between; whose PIN is in force is not known, but ours was not judged.
   if (rv == CKR_USER_ALREADY_LOGGED_IN && logged_in()) return;
   if (rv == CKR_OK) return guard.accepted(digest);
@@ -185,8 +186,7 @@ void Pkcs11Session::State::login(ByteView pin, CK_BYTE_PTR pin_pointer, LowPinCo
     default:
       // Some drivers answer a wrong PIN with a general error, so every other failure counts as a verdict on the PIN.
       guard.refused(digest);
-      refuse(rv, pkcs11::failure_text("C_Login", rv, token.label) +
-                     "; this PIN is not tried again until it changes");
+      refuse(rv, pkcs11::failure_text("C_Login", rv, token.label) + "; this PIN is not tried again until it changes");
   }
 }
 
@@ -282,8 +282,8 @@ void pkcs11::SessionAccess::destroy_new_key(Pkcs11Session& session, KeyHandle ke
 std::optional<Bytes> Pkcs11Session::State::read_attribute(KeyHandle key, CK_ATTRIBUTE_TYPE type, std::size_t most) {
   Bytes value(most);
   CK_ATTRIBUTE wanted{type, pkcs11::out(value), static_cast<CK_ULONG>(most)};
-  const CK_RV rv = call(&CK_FUNCTION_LIST::C_GetAttributeValue, static_cast<CK_OBJECT_HANDLE>(key.value), &wanted,
-                        CK_ULONG{1});
+  const CK_RV rv =
+      call(&CK_FUNCTION_LIST::C_GetAttributeValue, static_cast<CK_OBJECT_HANDLE>(key.value), &wanted, CK_ULONG{1});
   if (rv == CKR_ATTRIBUTE_TYPE_INVALID || rv == CKR_ATTRIBUTE_SENSITIVE) return std::nullopt;
   if (rv != CKR_OK) {
     spent = true;
@@ -384,7 +384,8 @@ Bytes Pkcs11Session::encrypt(KeyHandle key, const AesGcm& mechanism, ByteView pl
 
 SecretBytes Pkcs11Session::decrypt(KeyHandle key, const AesGcm& mechanism, ByteView ciphertext) {
   state_->check_usable();
-  if (ciphertext.size() < kTagBytes) throw InvalidArgumentError("AES-GCM ciphertext has at least the 16 bytes of its tag");
+  if (ciphertext.size() < kTagBytes)
+    throw InvalidArgumentError("AES-GCM ciphertext has at least the 16 bytes of its tag");
   GcmMechanism gcm{mechanism};
   SecretBytes plaintext{ciphertext.size() + kSpareBytes};
   CK_ULONG size = size_of(plaintext.view());

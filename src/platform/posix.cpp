@@ -80,33 +80,34 @@ void release_pages(void* address, std::size_t size) noexcept { ::munmap(address,
 
 TrustedLibrary trusted_library(const std::filesystem::path& path) {
   if (!path.is_absolute()) {
-    throw InvalidArgumentError(
-        fmt::format("driver path '{}' is relative; give its absolute path, so that no search path decides what is loaded",
-                    path.string()));
+    throw InvalidArgumentError(fmt::format(
+        "driver path '{}' is relative; give its absolute path, so that no search path decides what is loaded",
+        path.string()));
   }
   std::error_code error;
   const auto resolved = std::filesystem::canonical(path, error);
   if (error) {
-    throw InvalidArgumentError(
-        fmt::format("driver '{}': {}; install the vendor's client or correct the path", path.string(), error.message()));
+    throw InvalidArgumentError(fmt::format("driver '{}': {}; install the vendor's client or correct the path",
+                                           path.string(), error.message()));
   }
   const struct stat file = status_of(resolved, "driver");
   if (!S_ISREG(file.st_mode)) {
     throw InvalidArgumentError(fmt::format("driver '{}' is not a regular file", resolved.string()));
   }
   if ((file.st_mode & kWritableByOthers) != 0) {
-    throw InvalidArgumentError(
-        fmt::format("driver '{0}' is writable by its group or others, who could replace its code; run: chmod go-w '{0}'",
-                    resolved.string()));
+    throw InvalidArgumentError(fmt::format(
+        "driver '{0}' is writable by its group or others, who could replace its code; run: chmod go-w '{0}'",
+        resolved.string()));
   }
   struct stat child = file;
   for (auto folder = resolved.parent_path();; folder = folder.parent_path()) {
     const struct stat status = status_of(folder, "driver's folder");
     if (replaceable(status, child)) {
-      throw InvalidArgumentError(fmt::format(
-          "driver '{}' lies below '{}', which is writable by its group or others, who could replace it; run: chmod go-w "
-          "'{}'",
-          resolved.string(), folder.string(), folder.string()));
+      throw InvalidArgumentError(
+          fmt::format("driver '{}' lies below '{}', which is writable by its group or others, who could replace it; "
+                      "run: chmod go-w "
+                      "'{}'",
+                      resolved.string(), folder.string(), folder.string()));
     }
     if (folder == folder.root_path()) break;
     child = status;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -17,6 +18,7 @@ namespace {
 using nlohmann::json;
 
 constexpr int kFormat = 1;
+constexpr std::uint64_t kMaxGeneration = std::numeric_limits<std::int64_t>::max();
 constexpr std::size_t kMaxBodyBytes = std::size_t{64} << 20;
 
 constexpr std::array<std::pair<SetState, std::string_view>, 3> kStates{{
@@ -79,8 +81,11 @@ std::array<std::byte, N> hex_array(const json& object, const char* name) {
   return array;
 }
 
-/// Numbers out of range wrap here and are found when the text is made again and compared.
-Timestamp time_field(const json& value) { return Timestamp{std::chrono::milliseconds{value.get<std::int64_t>()}}; }
+/// Numbers that wrap or lose a fraction here are found when the text is made again and compared.
+Timestamp time_field(const json& value) {
+  if (value.get<std::int64_t>() < 0) malformed("a time is out of range");
+  return Timestamp{std::chrono::milliseconds{value.get<std::int64_t>()}};
+}
 
 std::optional<Timestamp> optional_time(const json& value) {
   return value.is_null() ? std::nullopt : std::optional{time_field(value)};
@@ -114,11 +119,35 @@ CredentialSet set_from(const json& object) {
   return set;
 }
 
+bool times_fit_state(const CredentialSet& set) {
+  switch (set.state) {
+    case SetState::Staged:
+      return !set.activated_at && !set.archived_at;
+    case SetState::Active:
+      return set.activated_at && !set.archived_at;
+    case SetState::Archived:
+      return set.archived_at.has_value();  // one that was overtaken was never active
+  }
+  return false;
+}
+
+bool wraps_32_bytes(const Bytes& wrapped) { return wrapped.size() == 12 + 32 + 16 || wrapped.size() == 16 + 32 + 16; }
+
+void check_set(const CredentialSet& set) {
+  if (set.key.key_id.empty() || set.key.key_id.size() > 255) malformed("a CKA_ID has no or too many bytes");
+  if (!wraps_32_bytes(set.key.proof.wrapped)) malformed("a proof has another size");
+  if (!wraps_32_bytes(set.wrapped_ring_key)) malformed("a wrapped ring key has another size");
+  if (!times_fit_state(set)) malformed("a set's times do not fit its state");
+}
+
 void check_rules(const Body& body) {
+  if (body.generation == 0 || body.generation > kMaxGeneration) malformed("its generation is out of range");
+  if (body.generation == 1 && body.prev_mac != Mac{}) malformed("its first generation has a predecessor");
   Version last = 0;
   for (const auto& set : body.sets) {
     if (set.version <= last || set.version >= body.next_version) malformed("its versions are out of order");
     last = set.version;
+    check_set(set);
   }
   const auto active = std::ranges::count(body.sets, SetState::Active, &CredentialSet::state);
   if (active != 1) malformed("not exactly one set is active");
@@ -135,9 +164,7 @@ CredentialSet* Body::find(Version version) noexcept {
   return const_cast<CredentialSet*>(std::as_const(*this).find(version));
 }
 
-const CredentialSet& Body::active() const {
-  return *std::ranges::find(sets, SetState::Active, &CredentialSet::state);
-}
+const CredentialSet& Body::active() const { return *std::ranges::find(sets, SetState::Active, &CredentialSet::state); }
 
 CredentialSet& Body::active() { return *std::ranges::find(sets, SetState::Active, &CredentialSet::state); }
 
@@ -145,9 +172,12 @@ std::string to_text(const Body& body) {
   json sets = json::array();
   for (const auto& set : body.sets) sets.push_back(to_json(set));
   const json text = {
-      {"format", kFormat},           {"generation", body.generation},
-      {"next_version", body.next_version}, {"prev_mac", core::to_hex(body.prev_mac)},
-      {"ring_id", body.id.to_string()},    {"sets", std::move(sets)},
+      {"format", kFormat},
+      {"generation", body.generation},
+      {"next_version", body.next_version},
+      {"prev_mac", core::to_hex(body.prev_mac)},
+      {"ring_id", body.id.to_string()},
+      {"sets", std::move(sets)},
   };
   return dump(text, "a text of the ring");
 }

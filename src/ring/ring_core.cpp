@@ -42,13 +42,14 @@ struct LoadedRecord {
 };
 
 LoadedRecord load(RingStore& store, const PinKeeper& pin) {
+  const auto seen = pin.last();
   auto record = store.load();
   if (!record) throw StoreError("the store holds no ring; make one with KeyRing::create()");
   Body body = from_text(record->body);
   if (body.generation != record->generation) {
     throw RingTamperedError("the ring's record is stored under another generation than its own");
   }
-  pin.check(body.id, body.generation, record->mac);
+  if (seen) check_follows(*seen, body, record->mac);
   return {*std::move(record), std::move(body)};
 }
 
@@ -163,7 +164,7 @@ std::shared_ptr<RingCore> RingCore::create(Parts parts, const SetSpec& first) {
   body.sets.push_back(first_state(std::move(set), Activation::Now, parts.store->now()));
   const RingRecord record = record_of(body, ring_key);
   if (!parts.store->compare_and_swap(std::nullopt, record)) throw taken();
-  parts.pin.keeper_->seen(body.id, body.generation, record.mac);
+  parts.pin.keeper_->seen(body, record.mac);
   auto snapshot = std::make_shared<const Snapshot>(std::move(body), record.mac, *parts.provider, nullptr);
   auto core = std::make_shared<RingCore>(std::move(parts), std::move(ring_key), std::move(snapshot));
   core->tell(Event::Kind::SetAdded, core->active().set());
@@ -174,11 +175,10 @@ std::shared_ptr<RingCore> RingCore::create(Parts parts, const SetSpec& first) {
 std::shared_ptr<RingCore> RingCore::open(Parts parts) {
   check_parts(parts);
   LoadedRecord loaded = load(*parts.store, *parts.pin.keeper_);
-  auto snapshot =
-      std::make_shared<const Snapshot>(std::move(loaded.body), loaded.record.mac, *parts.provider, nullptr);
+  auto snapshot = std::make_shared<const Snapshot>(std::move(loaded.body), loaded.record.mac, *parts.provider, nullptr);
   SecretBytes ring_key = find_ring_key(snapshot);
   check_mac(loaded.record, ring_key);
-  parts.pin.keeper_->seen(snapshot->body().id, snapshot->body().generation, snapshot->mac());
+  parts.pin.keeper_->seen(snapshot->body(), snapshot->mac());
   return std::make_shared<RingCore>(std::move(parts), std::move(ring_key), std::move(snapshot));
 }
 
@@ -200,7 +200,8 @@ void RingCore::publish(std::shared_ptr<const Snapshot> snapshot) {
     snapshot_ = snapshot;
   }
   if (parts_.options.observer) {
-    parts_.options.observer->on_event({Event::Kind::RingChanged, snapshot->body().id, snapshot->active().set->version, {}});
+    parts_.options.observer->on_event(
+        {Event::Kind::RingChanged, snapshot->body().id, snapshot->active().set->version, {}});
   }
 }
 
@@ -208,7 +209,7 @@ std::shared_ptr<const Snapshot> RingCore::load_verified() const {
   const auto known = snapshot();
   LoadedRecord loaded = load(*parts_.store, *parts_.pin.keeper_);
   check_mac(loaded.record, ring_key_);
-  parts_.pin.keeper_->seen(loaded.body.id, loaded.body.generation, loaded.record.mac);
+  parts_.pin.keeper_->seen(loaded.body, loaded.record.mac);
   if (loaded.body.generation == known->body().generation) return known;
   return std::make_shared<const Snapshot>(std::move(loaded.body), loaded.record.mac, *parts_.provider, known.get());
 }
@@ -254,7 +255,7 @@ std::shared_ptr<const Snapshot> RingCore::change(const Edit& edit) {
     body.prev_mac = base->mac();
     const RingRecord record = record_of(body, ring_key_);
     if (!parts_.store->compare_and_swap(base->body().generation, record)) continue;
-    parts_.pin.keeper_->seen(body.id, body.generation, record.mac);
+    parts_.pin.keeper_->seen(body, record.mac);
     auto changed = std::make_shared<const Snapshot>(std::move(body), record.mac, *parts_.provider, base.get());
     publish(changed);
     return changed;
@@ -278,8 +279,7 @@ void RingCore::recognise_adopted_key(KeyDescription& key, KeyWrapper& wrapper) c
 CredentialSet RingCore::prove_new_key(KeyDescription key, const SetSpec& spec, Version version) const {
   if (spec.adopt_key_id) recognise_adopted_key(key, *parts_.provider->connect(key));
   CredentialSet set = new_set(std::move(key), spec, version);
-  set.wrapped_ring_key =
-      wrap_ring_key(*parts_.provider->connect(set.key), ring_key_, snapshot()->body().id, set);
+  set.wrapped_ring_key = wrap_ring_key(*parts_.provider->connect(set.key), ring_key_, snapshot()->body().id, set);
   return set;
 }
 
@@ -289,7 +289,8 @@ Version RingCore::add(const SetSpec& spec, Activation activation) {
   // hosts that add at the same time must not make keys for the same one.
   Version version = 0;
   const auto reserved = change([&](Body& body, Timestamp) {
-    if (body.next_version == std::numeric_limits<Version>::max()) throw InvalidArgumentError("the ring has no versions left");
+    if (body.next_version == std::numeric_limits<Version>::max())
+      throw InvalidArgumentError("the ring has no versions left");
     version = body.next_version++;
   });
   const CredentialSet set =
@@ -315,9 +316,9 @@ void RingCore::activate(Version version) {
     CredentialSet* const set = body.find(version);
     if (set == nullptr) throw UnknownVersionError(fmt::format("the ring has no credential set {}", version));
     if (set->state != SetState::Staged || version < body.active().version) {
-      throw InvalidArgumentError(
-          fmt::format("credential set {} is not staged above the active set {}; to go back to an older key, add it anew",
-                      version, body.active().version));
+      throw InvalidArgumentError(fmt::format(
+          "credential set {} is not staged above the active set {}; to go back to an older key, add it anew", version,
+          body.active().version));
     }
     make_active(body, *set, now);
   });

@@ -11,27 +11,34 @@ RingPin RingPin::in_process() { return RingPin{std::make_shared<ring::PinKeeper>
 
 namespace ring {
 
-void PinKeeper::check(const RingId& id, std::uint64_t generation, const Mac& mac) const {
-  const std::scoped_lock lock{mutex_};
-  if (!last_) return;
-  if (id != last_->id) {
-    throw WrongRingError(fmt::format("the store holds ring {}, but this host is pinned to ring {}", id.to_string(),
-                                     last_->id.to_string()));
+void check_follows(const SeenRecord& seen, const Body& body, const Mac& mac) {
+  if (body.id != seen.id) {
+    throw WrongRingError(fmt::format("the store holds ring {}, but this host is pinned to ring {}", body.id.to_string(),
+                                     seen.id.to_string()));
   }
-  if (generation < last_->generation) {
-    throw RingRolledBackError(fmt::format("the store shows generation {} of the ring, but this host has seen {}; an old "
-                                          "copy was restored, or somebody hides a change",
-                                          generation, last_->generation));
+  if (body.generation < seen.generation) {
+    throw RingRolledBackError(fmt::format(
+        "the store shows generation {} of the ring, but this host has seen {}; an old copy was restored, or "
+        "somebody hides a change",
+        body.generation, seen.generation));
   }
-  if (generation == last_->generation && mac != last_->mac) {
-    throw RingForkedError(
-        fmt::format("the store shows another generation {} of the ring than this host has seen", generation));
-  }
+  const bool same = body.generation == seen.generation && mac == seen.mac;
+  const bool next = body.generation == seen.generation + 1 && body.prev_mac == seen.mac;
+  // What lies between this host's generation and a much later one is not kept; the MAC vouches for that.
+  const bool later = body.generation > seen.generation + 1;
+  if (same || next || later) return;
+  throw RingForkedError(fmt::format(
+      "the store shows another history of the ring's generation {} than this host has seen", seen.generation));
 }
 
-void PinKeeper::seen(const RingId& id, std::uint64_t generation, const Mac& mac) {
+std::optional<SeenRecord> PinKeeper::last() const {
   const std::scoped_lock lock{mutex_};
-  if (!last_ || generation >= last_->generation) last_ = {id, generation, mac};
+  return last_;
+}
+
+void PinKeeper::seen(const Body& body, const Mac& mac) {
+  const std::scoped_lock lock{mutex_};
+  if (!last_ || body.generation >= last_->generation) last_ = SeenRecord{body.id, body.generation, mac};
 }
 
 }  // namespace ring

@@ -10,25 +10,30 @@
 
 namespace hsmseal::ring {
 
+/// The newest record that this host has read and verified.
+struct SeenRecord {
+  RingId id;
+  std::uint64_t generation;
+  Mac mac;
+};
+
+/// @throws WrongRingError, RingRolledBackError, RingForkedError  the record is not one that may follow `seen`.
+void check_follows(const SeenRecord& seen, const Body& body, const Mac& mac);
+
 /// What RingPin remembers.
 ///
 /// Thread safety: all members may run concurrently.
 class PinKeeper {
  public:
-  /// @throws WrongRingError, RingRolledBackError, RingForkedError  the record is not one that may follow what was seen.
-  void check(const RingId& id, std::uint64_t generation, const Mac& mac) const;
+  /// Ask before the store is read: what is read afterwards must follow it, whatever other threads see meanwhile.
+  [[nodiscard]] std::optional<SeenRecord> last() const;
 
   /// Remembers a record that was checked and whose MAC was verified. An older one than the last changes nothing.
-  void seen(const RingId& id, std::uint64_t generation, const Mac& mac);
+  void seen(const Body& body, const Mac& mac);
 
  private:
-  struct Seen {
-    RingId id;
-    std::uint64_t generation;
-    Mac mac;
-  };
   mutable std::mutex mutex_;
-  std::optional<Seen> last_;
+  std::optional<SeenRecord> last_;
 };
 
 }  // namespace hsmseal::ring

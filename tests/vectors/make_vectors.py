@@ -361,9 +361,11 @@ class RingReader:
         lenient = self.ignore == "F-35"
         try:
             decoded = data.decode("utf-8-sig", "replace") if lenient else data.decode()
-            body = self.fields(RING_FIELDS, json.loads(decoded, parse_float=no_fraction, strict=not lenient))
+            read = json.loads(decoded, parse_float=no_fraction, strict=not lenient)
         except ValueError:
             raise Refused("RingTampered", "F-35") from None
+        self.refuse("F-36", isinstance(read, dict) and read.get("format", 1) != 1, "Store")
+        body = self.fields(RING_FIELDS, read)
         self.refuse("F-35", canonical({**body, "sets": sorted(body["sets"], key=lambda s: s["version"])}) != data)
         return body
 
@@ -788,7 +790,7 @@ def ring_field_faults() -> list[dict]:
     faults = [
         top("field-unknown", comment=""), one("field-unknown", comment=""),
         record("ring-field-missing", no_next), record("set-field-missing", no_state),
-        top("format-2", format=2), top("format-true", format=True),
+        top("format-2", format=2),
         record("ring-generation-2-63", ring_body(1 << 63, "1" * 64, 2, first_body()["sets"])),
         top("next-version-2-32", next_version=1 << 32), top("next-version-text", next_version="2"),
         record("ring-prev-mac-short", ring_body(2, "1" * 62, 2, first_body()["sets"])),
@@ -805,7 +807,8 @@ def ring_field_faults() -> list[dict]:
         one("wrap-max-2-32", wrap={**wrap_profile, "max_plaintext": 1 << 32}),
         one("token-serial-number", token={**token, "serial": 12}), one("token-pin", token={**token, "pin": "1234"}),
     ]
-    return [{**fault, "error": "RingTampered", "must": "F-36"} for fault in faults]
+    errors = {"ring-format-2": "Store"}
+    return [{**fault, "error": errors.get(fault["name"], "RingTampered"), "must": "F-36"} for fault in faults]
 
 
 def ring_rule_faults() -> list[dict]:
