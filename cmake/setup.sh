@@ -68,17 +68,6 @@ has_package() {
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
-as_root() {
-  if [ "$(id -u)" -eq 0 ]; then
-    "$@"
-  elif command -v sudo >/dev/null; then
-    sudo "$@"
-  else
-    echo "This needs root, and there is no sudo. As root, run: sh cmake/setup.sh deps" >&2
-    exit 1
-  fi
-}
-
 stage_deps() {
   if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     check_tools
@@ -89,23 +78,32 @@ stage_deps() {
     has_package "$package" || missing="$missing $package"
   done
   if ! has_package libbotan-2-dev && ! has_package libbotan-3-dev; then
-    missing="$missing libbotan"
+    missing="$missing libbotan-dev"
   fi
   if [ -z "$missing" ]; then
     echo "nothing is missing"
     return
   fi
-  quietly as_root apt-get -q update
+  sudo=
+  if [ "$(id -u)" -ne 0 ]; then
+    sudo=sudo
+    command -v sudo >/dev/null || {
+      echo "missing:$missing" >&2
+      echo "Installing needs root, and there is no sudo. As root, run: sh cmake/setup.sh deps" >&2
+      exit 1
+    }
+  fi
+  quietly $sudo apt-get -q update
   case $missing in
-    *" libbotan")
+    *" libbotan-dev")
       botan=libbotan-2-dev
       [ -n "$(apt-cache show $botan 2>/dev/null)" ] || botan=libbotan-3-dev
-      missing="${missing% libbotan} $botan"
+      missing="${missing% libbotan-dev} $botan"
       ;;
   esac
   echo "installing$missing"
   # shellcheck disable=SC2086 # a list of words
-  quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends $missing
+  quietly $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends $missing
 }
 
 check_tools() {

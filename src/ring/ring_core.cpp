@@ -35,28 +35,30 @@ RingRecord record_of(const Body& body, const SecretBytes& ring_key) {
   return record;
 }
 
-/// A record that the pin accepts, parsed, its MAC not verified yet.
+/// A record of the right ring, parsed; not verified yet.
 struct LoadedRecord {
   RingRecord record;
   Body body;
+  std::optional<SeenRecord> seen;  ///< what this host had seen before the record was read
 };
 
 LoadedRecord load(RingStore& store, const PinKeeper& pin) {
-  const auto seen = pin.last();
+  auto seen = pin.last();
   auto record = store.load();
   if (!record) throw StoreError("the store holds no ring; make one with KeyRing::create()");
   Body body = from_text(record->body);
   if (body.generation != record->generation) {
     throw RingTamperedError("the ring's record is stored under another generation than its own");
   }
-  if (seen) check_follows(*seen, body, record->mac);
-  return {*std::move(record), std::move(body)};
+  if (seen) check_same_ring(*seen, body);
+  return {*std::move(record), std::move(body), std::move(seen)};
 }
 
-void check_mac(const RingRecord& record, const SecretBytes& ring_key) {
-  if (!crypto::equal(record.mac, mac_of(record.body, ring_key))) {
+void verify_record(const LoadedRecord& loaded, const SecretBytes& ring_key) {
+  if (!crypto::equal(loaded.record.mac, mac_of(loaded.record.body, ring_key))) {
     throw RingTamperedError("the ring's record was changed by somebody without its keys; restore a good copy of it");
   }
+  if (loaded.seen) check_follows(*loaded.seen, loaded.body, loaded.record.mac);
 }
 
 SecretBytes unwrap_ring_key(const ConnectedSet& set) {
@@ -175,9 +177,9 @@ std::shared_ptr<RingCore> RingCore::create(Parts parts, const SetSpec& first) {
 std::shared_ptr<RingCore> RingCore::open(Parts parts) {
   check_parts(parts);
   LoadedRecord loaded = load(*parts.store, *parts.pin.keeper_);
-  auto snapshot = std::make_shared<const Snapshot>(std::move(loaded.body), loaded.record.mac, *parts.provider, nullptr);
+  auto snapshot = std::make_shared<const Snapshot>(loaded.body, loaded.record.mac, *parts.provider, nullptr);
   SecretBytes ring_key = find_ring_key(snapshot);
-  check_mac(loaded.record, ring_key);
+  verify_record(loaded, ring_key);
   parts.pin.keeper_->seen(snapshot->body(), snapshot->mac());
   return std::make_shared<RingCore>(std::move(parts), std::move(ring_key), std::move(snapshot));
 }
@@ -208,7 +210,7 @@ void RingCore::publish(std::shared_ptr<const Snapshot> snapshot) {
 std::shared_ptr<const Snapshot> RingCore::load_verified() const {
   const auto known = snapshot();
   LoadedRecord loaded = load(*parts_.store, *parts_.pin.keeper_);
-  check_mac(loaded.record, ring_key_);
+  verify_record(loaded, ring_key_);
   parts_.pin.keeper_->seen(loaded.body, loaded.record.mac);
   if (loaded.body.generation == known->body().generation) return known;
   return std::make_shared<const Snapshot>(std::move(loaded.body), loaded.record.mac, *parts_.provider, known.get());

@@ -11,11 +11,14 @@ RingPin RingPin::in_process() { return RingPin{std::make_shared<ring::PinKeeper>
 
 namespace ring {
 
-void check_follows(const SeenRecord& seen, const Body& body, const Mac& mac) {
+void check_same_ring(const SeenRecord& seen, const Body& body) {
   if (body.id != seen.id) {
     throw WrongRingError(fmt::format("the store holds ring {}, but this host is pinned to ring {}", body.id.to_string(),
                                      seen.id.to_string()));
   }
+}
+
+void check_follows(const SeenRecord& seen, const Body& body, const Mac& mac) {
   if (body.generation < seen.generation) {
     throw RingRolledBackError(fmt::format(
         "the store shows generation {} of the ring, but this host has seen {}; an old copy was restored, or "

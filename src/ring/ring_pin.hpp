@@ -17,7 +17,12 @@ struct SeenRecord {
   Mac mac;
 };
 
-/// @throws WrongRingError, RingRolledBackError, RingForkedError  the record is not one that may follow `seen`.
+/// Before any token is asked for the record's sake.
+/// @throws WrongRingError  it is a record of another ring.
+void check_same_ring(const SeenRecord& seen, const Body& body);
+
+/// After the MAC has been verified.
+/// @throws RingRolledBackError, RingForkedError  the record is not one that may follow `seen`.
 void check_follows(const SeenRecord& seen, const Body& body, const Mac& mac);
 
 /// What RingPin remembers.
