@@ -10,7 +10,7 @@
 # is, so that it works without a network then. Elsewhere it says what is needed and goes on if the tools are there.
 #
 #   HSMSEAL_BUILD_DIR=build     where to build, seen from the repository
-#   HSMSEAL_REQUIRE_ALL=1       a test that would be skipped fails, and so does a compiler warning (for CI)
+#   HSMSEAL_REQUIRE_ALL=1       a compiler warning fails the build, too (for CI); no test is ever skipped
 set -eu
 
 usage() {

@@ -48,7 +48,7 @@ struct DriverOptions {
 
 /// How much of a token one process may take.
 struct SessionLimits {
-  std::size_t max_sessions = 8;                    ///< sessions that work, besides the one that keeps the login
+  std::size_t max_sessions = 8;  ///< 1 to 4096 sessions that work, besides the one that keeps the login
   std::chrono::milliseconds session_wait{10'000};  ///< how long a call waits for a free session
 };
 
@@ -82,7 +82,7 @@ class HSMSEAL_API Host {
   Host& driver(std::string alias, DriverOptions options);
 
   /// Names a token.
-  /// @throws InvalidArgumentError  the alias is empty or taken, the selector is empty, or a limit is zero.
+  /// @throws InvalidArgumentError  the alias is empty or taken, the selector is empty, or a limit is out of range.
   Host& token(std::string alias, TokenBinding binding);
 
   /// @throws InvalidArgumentError  no token of this name is bound on this host.

@@ -14,6 +14,8 @@
 namespace hsmseal {
 namespace {
 
+constexpr std::size_t kMostSessions = 4096;
+
 const core::Vendor* find_vendor(std::string_view alias) {
   const auto vendors = core::vendors();
   const auto found = std::find_if(vendors.begin(), vendors.end(), [&](const auto& v) { return v.alias == alias; });
@@ -62,8 +64,10 @@ Host& Host::token(std::string alias, TokenBinding binding) {
   if (select.label.empty() && select.serial.empty() && select.model.empty() && select.manufacturer.empty()) {
     throw InvalidArgumentError(fmt::format("token '{}' has an empty selector; give its label or serial", alias));
   }
-  if (binding.limits.max_sessions == 0 || binding.limits.session_wait.count() <= 0) {
-    throw InvalidArgumentError(fmt::format("token '{}' has a limit of zero", alias));
+  const SessionLimits& limits = binding.limits;
+  if (limits.max_sessions == 0 || limits.max_sessions > kMostSessions || limits.session_wait.count() <= 0) {
+    throw InvalidArgumentError(
+        fmt::format("token '{}' must be allowed 1 to {} sessions and some time to wait for one", alias, kMostSessions));
   }
   if (!tokens_.try_emplace(alias, std::move(binding)).second) {
     throw InvalidArgumentError(fmt::format("token '{}' is bound already", alias));

@@ -71,8 +71,10 @@ SecretPool& secret_pool() {
 SecretBytes::SecretBytes(std::size_t size) : size_(size), capacity_(size) {
   if (size == 0) return;
   SecretPool& pool = secret_pool();
-  const std::scoped_lock lock{pool.mutex};
-  data_ = static_cast<std::byte*>(pool.pool.allocate(size, alignof(std::max_align_t)));
+  {
+    const std::scoped_lock lock{pool.mutex};
+    data_ = static_cast<std::byte*>(pool.pool.allocate(size, alignof(std::max_align_t)));
+  }
   std::memset(data_, 0, size);
 }
 

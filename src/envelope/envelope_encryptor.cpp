@@ -178,11 +178,11 @@ EnvelopeEncryptor::EnvelopeEncryptor(KeyRing ring, EnvelopeOptions options)
 
 Bytes EnvelopeEncryptor::seal(ByteView secret, ContextView context) const {
   const RingCore& ring = *ring_.core_;
-  if (secret.size() > kMaxSecretBytes - options_.padding.bucket()) {
-    throw InvalidArgumentError(
-        fmt::format("a secret has at most {} bytes (padding included), not {}", kMaxSecretBytes, secret.size()));
-  }
   const std::size_t bucket = options_.padding.bucket();
+  if (secret.size() > kMaxSecretBytes || envelope::padded_size(secret.size(), bucket) > kMaxSecretBytes) {
+    throw InvalidArgumentError(
+        fmt::format("a secret has at most {} bytes, padding included, not {}", kMaxSecretBytes, secret.size()));
+  }
   SecretBytes padded = envelope::padded(secret, bucket);
   Sealed sealed = options_.suite == Suite::Token ? seal_in_token(ring, padded, bucket != 0, context)
                                                  : seal_under_data_key(ring, std::move(padded), bucket != 0, context);

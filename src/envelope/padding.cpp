@@ -23,7 +23,7 @@ constexpr std::byte kMark{0x80};
 
 SecretBytes padded(ByteView secret, std::size_t bucket) {
   if (bucket == 0) return SecretBytes{secret};
-  SecretBytes result{(secret.size() / bucket + 1) * bucket};
+  SecretBytes result{padded_size(secret.size(), bucket)};
   std::ranges::copy(secret, result.writable().begin());
   result.writable()[secret.size()] = kMark;
   return result;

@@ -7,6 +7,11 @@
 
 namespace hsmseal::envelope {
 
+/// The size of a secret with its padding; bucket 0 adds nothing.
+[[nodiscard]] constexpr std::size_t padded_size(std::size_t size, std::size_t bucket) noexcept {
+  return bucket == 0 ? size : (size / bucket + 1) * bucket;
+}
+
 /// ISO/IEC 7816-4: the byte 0x80, then zeros up to a multiple of `bucket`; bucket 0 adds nothing.
 [[nodiscard]] SecretBytes padded(ByteView secret, std::size_t bucket);
 

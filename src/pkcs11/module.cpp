@@ -52,6 +52,7 @@ bool matches(const TokenSelector& selector, const TokenInfo& token) {
 
 std::string name_all(const std::vector<TokenInfo>& tokens) {
   std::vector<std::string> names;
+  names.reserve(tokens.size());
   for (const auto& token : tokens) names.push_back(fmt::format("'{}' (serial {})", token.label, token.serial));
   return names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", "));
 }

@@ -34,6 +34,9 @@ void check_attributes(std::string_view uri) {
           "PKCS#11 URI: attribute '{}' does not select a token; use token, serial, model and manufacturer{}", name,
           name.starts_with("pin-") ? ", and a PinSource for the PIN" : ""));
     }
+    if (attribute.size() <= name.size() + 1) {
+      throw InvalidArgumentError(fmt::format("PKCS#11 URI: attribute '{}' is empty and would match any token", name));
+    }
     if (!seen.insert(name).second) {
       throw InvalidArgumentError(fmt::format("PKCS#11 URI: attribute '{}' stands twice", name));
     }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <exception>
+#include <limits>
+#include <ranges>
 #include <utility>
 
 #include <fmt/format.h>
@@ -51,7 +53,7 @@ LoadedRecord load(RingStore& store, const PinKeeper& pin) {
     throw RingTamperedError("the ring's record is stored under another generation than its own");
   }
   if (seen) check_same_ring(*seen, body);
-  return {*std::move(record), std::move(body), std::move(seen)};
+  return {*std::move(record), std::move(body), seen};
 }
 
 void verify_record(const LoadedRecord& loaded, const SecretBytes& ring_key) {
@@ -71,9 +73,8 @@ SecretBytes unwrap_ring_key(const ConnectedSet& set) {
 SecretBytes find_ring_key(const std::shared_ptr<const Snapshot>& snapshot) {
   std::exception_ptr first_failure;
   std::vector<const Snapshot::Entry*> order{&snapshot->active()};
-  const auto& sets = snapshot->body().sets;
-  for (auto set = sets.rbegin(); set != sets.rend(); ++set) {
-    if (set->state != SetState::Active) order.push_back(snapshot->find(set->version));
+  for (const CredentialSet& set : snapshot->body().sets | std::views::reverse) {
+    if (set.state != SetState::Active) order.push_back(snapshot->find(set.version));
   }
   for (const Snapshot::Entry* entry : order) {
     try {
@@ -165,7 +166,7 @@ std::shared_ptr<RingCore> RingCore::create(Parts parts, const SetSpec& first) {
   set.wrapped_ring_key = wrap_ring_key(*parts.provider->connect(set.key), ring_key, body.id, set);
   body.sets.push_back(first_state(std::move(set), Activation::Now, parts.store->now()));
   const RingRecord record = record_of(body, ring_key);
-  if (!parts.store->compare_and_swap(std::nullopt, record)) throw taken();
+  if (!parts.store->compare_and_swap(std::nullopt, record)) throw taken();  // the new key stays in its token
   parts.pin.keeper_->seen(body, record.mac);
   auto snapshot = std::make_shared<const Snapshot>(std::move(body), record.mac, *parts.provider, nullptr);
   auto core = std::make_shared<RingCore>(std::move(parts), std::move(ring_key), std::move(snapshot));
@@ -208,7 +209,7 @@ void RingCore::publish(std::shared_ptr<const Snapshot> snapshot) {
 }
 
 std::shared_ptr<const Snapshot> RingCore::load_verified() const {
-  const auto known = snapshot();
+  auto known = snapshot();
   LoadedRecord loaded = load(*parts_.store, *parts_.pin.keeper_);
   verify_record(loaded, ring_key_);
   parts_.pin.keeper_->seen(loaded.body, loaded.record.mac);
@@ -291,8 +292,9 @@ Version RingCore::add(const SetSpec& spec, Activation activation) {
   // hosts that add at the same time must not make keys for the same one.
   Version version = 0;
   const auto reserved = change([&](Body& body, Timestamp) {
-    if (body.next_version == std::numeric_limits<Version>::max())
+    if (body.next_version == std::numeric_limits<Version>::max()) {
       throw InvalidArgumentError("the ring has no versions left");
+    }
     version = body.next_version++;
   });
   const CredentialSet set =

@@ -30,10 +30,13 @@ class Snapshot {
   [[nodiscard]] const Entry& active() const noexcept { return *active_; }
 
  private:
-  Body body_;
-  Mac mac_;
-  std::unordered_map<Version, Entry> entries_;
-  const Entry* active_;
+  using Entries = std::unordered_map<Version, Entry>;
+  [[nodiscard]] static Entries connect_all(const Body& body, KeyProvider& provider, const Snapshot* previous);
+
+  const Body body_;
+  const Mac mac_;
+  const Entries entries_;  ///< refers into body_
+  const Entry* const active_;
 };
 
 /// A set of a snapshot that stays valid while this is held.
