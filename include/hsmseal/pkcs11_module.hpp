@@ -40,9 +40,9 @@ struct MechanismInfo {
 
 /// A PKCS#11 driver loaded into this process.
 ///
-/// A driver is process-wide state, and so is this: load() of the same file (by device and inode, whatever its name)
-/// returns the same object, C_Initialize is called once with CKF_OS_LOCKING_OK, and the driver is never finalised nor
-/// unloaded, because vendors' exit handlers crash and because other code of the process may be using it.
+/// A driver is process-wide state: modules of the same file (by device and inode, whatever its name) share one driver,
+/// C_Initialize is called once with CKF_OS_LOCKING_OK, and the driver is never finalised nor unloaded, because vendors'
+/// exit handlers crash and because other code of the process may be using it.
 ///
 /// Thread safety: all members may run concurrently.
 class HSMSEAL_API Pkcs11Module {

@@ -38,7 +38,7 @@ Key make_key(Pkcs11Session& session, const SetSpec& spec, const RingId& ring, Ve
 }
 
 Key adopt_key(Pkcs11Session& session, const SetSpec& spec) {
-  const auto handle = session.find_key({.id = spec.adopt_key_id, .label = std::nullopt});
+  const auto handle = session.find_key({.id = spec.adopt_key_id});
   if (!handle) {
     throw KeyNotFoundError(
         fmt::format("no key with CKA_ID {} to adopt on token '{}'", core::to_hex(*spec.adopt_key_id), spec.token));
@@ -82,7 +82,7 @@ void probe(Pkcs11Key& key, const Key& found, Pkcs11Session& later_session) {
   if (std::equal(first.begin() + crypto::kNonceBytes, first.end(), second.begin() + crypto::kNonceBytes)) {
     throw WrongKeyError("the token encrypts the same bytes to the same ciphertext under two IVs");
   }
-  const auto handle = later_session.find_key({.id = found.id, .label = std::nullopt});
+  const auto handle = later_session.find_key({.id = found.id});
   if (!handle)
     throw KeyNotFoundError("the key is not found from a second session; if the token is one of a group, wait");
   if (!crypto::equal(key.unwrap_in(later_session, *handle, first, aad).view(), secret.view())) {

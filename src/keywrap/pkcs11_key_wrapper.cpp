@@ -82,13 +82,15 @@ class Pkcs11KeyWrapper final : public KeyWrapper {
 
   [[nodiscard]] std::shared_ptr<Pkcs11Key> find_and_prove() const {
     const TokenConnection::Identity expected{description_.token_label, description_.token_serial};
-    const auto pool = tokens_->find(description_.token)->connect(&expected);
-    const auto handle = pool->acquire()->find_key({.id = description_.key_id, .label = std::nullopt});
+    const auto token = tokens_->find(description_.token);
+    const auto pool = token->connect(&expected);
+    const auto handle = pool->acquire()->find_key({.id = description_.key_id});
     if (!handle) {
-      throw KeyNotFoundError(fmt::format(
-          "no key with CKA_ID {} (made as '{}') on token '{}'; if the token is one of a group, the key may not "
-          "have reached it yet",
-          core::to_hex(description_.key_id), description_.key_label, description_.token));
+      throw KeyNotFoundError(fmt::format("no key with CKA_ID {} (made as '{}') on token '{}'; {}",
+                                         core::to_hex(description_.key_id), description_.key_label, description_.token,
+                                         token->logs_in()
+                                             ? "if the token is one of a group, the key may not have reached it yet"
+                                             : "its binding has no PIN, and keys may be invisible without a login"));
     }
     auto key = std::make_shared<Pkcs11Key>(pool, *handle, description_.profile);
     check_key_proof(*key, description_.kek_id, description_.proof);

@@ -40,7 +40,8 @@ class TokenConnection {
   /// A session of its own beside the pool's, for the time of an administrator's call.
   [[nodiscard]] Pkcs11Session open_session() const;
 
-  [[nodiscard]] const std::string& alias() const noexcept { return alias_; }
+  /// Whether the binding says how to log in.
+  [[nodiscard]] bool logs_in() const noexcept { return binding_.pin.kind() != PinSource::Kind::None; }
 
  private:
   void check_identity(const TokenInfo& found, const Identity* expected) const;

@@ -33,6 +33,17 @@ bool same_start(const DriverOptions& a, const DriverOptions& b) {
   return std::tie(a.start_up, a.environment, a.concurrency) == std::tie(b.start_up, b.environment, b.concurrency);
 }
 
+/// The functions without which nothing can be sealed; the others are missed when they are called.
+void check_complete(const CK_FUNCTION_LIST& list) {
+  const auto present = [](auto... functions) { return ((functions != nullptr) && ...); };
+  if (present(list.C_GetSlotList, list.C_GetTokenInfo, list.C_OpenSession, list.C_CloseSession, list.C_GetSessionInfo,
+              list.C_Login, list.C_FindObjectsInit, list.C_FindObjects, list.C_FindObjectsFinal,
+              list.C_GetAttributeValue, list.C_EncryptInit, list.C_Encrypt, list.C_DecryptInit, list.C_Decrypt)) {
+    return;
+  }
+  throw InvalidArgumentError("the driver's function list lacks functions that every PKCS#11 driver must have");
+}
+
 CK_FUNCTION_LIST_PTR function_list(const std::filesystem::path& path) {
   void* const library = platform::open_library(path);
   const auto get_list = reinterpret_cast<CK_C_GetFunctionList>(platform::library_symbol(library, "C_GetFunctionList"));
@@ -45,6 +56,7 @@ CK_FUNCTION_LIST_PTR function_list(const std::filesystem::path& path) {
   if (functions == nullptr || functions->version.major != 2) {
     throw InvalidArgumentError(fmt::format("'{}' offers no PKCS#11 2.x function list", path.string()));
   }
+  check_complete(*functions);
   return functions;
 }
 
@@ -65,7 +77,7 @@ void throw_failure(std::string_view function, CK_RV rv, std::string_view token) 
 }
 
 Driver::Driver(CK_FUNCTION_LIST_PTR functions, DriverOptions options)
-    : functions_(functions), options_(std::move(options)) {}
+    : functions_(functions), options_(std::move(options)), shared_(SharedState::of(functions)) {}
 
 void Driver::initialise() {
   start_arguments_.flags = CKF_OS_LOCKING_OK;
@@ -107,15 +119,20 @@ std::shared_ptr<Driver> Driver::borrow(void* function_list, Concurrency concurre
   if (functions == nullptr || functions->version.major != 2) {
     throw InvalidArgumentError("a borrowed function list must be a CK_FUNCTION_LIST of PKCS#11 2.x");
   }
-  if (functions->C_GetSlotList == nullptr || functions->C_OpenSession == nullptr) {
-    throw InvalidArgumentError("a borrowed function list must have C_GetSlotList and C_OpenSession");
-  }
+  check_complete(*functions);
   DriverOptions options;
   options.concurrency = concurrency;
   return std::make_shared<Driver>(functions, std::move(options));
 }
 
-LoginGuard& Driver::login_guard(const std::string& label, const std::string& serial) {
+SharedState& SharedState::of(const CK_FUNCTION_LIST* functions) {
+  static auto* const mutex = new std::mutex;
+  static auto* const states = new std::map<const CK_FUNCTION_LIST*, SharedState>;
+  const std::scoped_lock lock{*mutex};
+  return (*states)[functions];
+}
+
+LoginGuard& SharedState::login_guard(const std::string& label, const std::string& serial) {
   const std::scoped_lock lock{guards_mutex_};
   auto& guard = guards_[{label, serial}];
   if (!guard) guard = std::make_unique<LoginGuard>();

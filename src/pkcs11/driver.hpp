@@ -23,7 +23,26 @@ namespace hsmseal::pkcs11 {
 /// Throws TokenError.
 [[noreturn]] void throw_failure(std::string_view function, CK_RV rv, std::string_view token);
 
-/// A driver's function list, and what is shared by all who use it in this process.
+/// What all who use one driver in this process share, whoever loaded or lent it: tokens count wrong PINs and drivers
+/// share locks across them all.
+///
+/// Thread safety: all members may run concurrently.
+class SharedState {
+ public:
+  /// The state of the driver with this function list; never forgotten.
+  [[nodiscard]] static SharedState& of(const CK_FUNCTION_LIST* functions);
+
+  /// The guard of one token's login; the token is named by what identifies it, since drivers renumber slots.
+  [[nodiscard]] LoginGuard& login_guard(const std::string& label, const std::string& serial);
+
+  std::mutex one_at_a_time;  ///< for drivers that must not be called by two threads
+
+ private:
+  std::mutex guards_mutex_;
+  std::map<std::pair<std::string, std::string>, std::unique_ptr<LoginGuard>> guards_;
+};
+
+/// A driver's function list, and how it may be called.
 ///
 /// Thread safety: all members may run concurrently.
 class Driver {
@@ -44,12 +63,13 @@ class Driver {
     const Function target = functions_->*function;
     if (target == nullptr) return CKR_FUNCTION_NOT_SUPPORTED;
     if (options_.concurrency == Concurrency::Parallel) return target(arguments...);
-    const std::scoped_lock one_at_a_time{serialise_};
+    const std::scoped_lock lock{shared_.one_at_a_time};
     return target(arguments...);
   }
 
-  /// The guard of one token's login; the token is named by what identifies it, since drivers renumber slots.
-  [[nodiscard]] LoginGuard& login_guard(const std::string& label, const std::string& serial);
+  [[nodiscard]] LoginGuard& login_guard(const std::string& label, const std::string& serial) {
+    return shared_.login_guard(label, serial);
+  }
 
  private:
   void initialise();
@@ -57,9 +77,7 @@ class Driver {
   CK_FUNCTION_LIST_PTR functions_;
   DriverOptions options_;  ///< kept: drivers retain pointers into their start-up arguments
   CK_C_INITIALIZE_ARGS start_arguments_{};
-  std::mutex serialise_;
-  std::mutex guards_mutex_;
-  std::map<std::pair<std::string, std::string>, std::unique_ptr<LoginGuard>> guards_;
+  SharedState& shared_;
 };
 
 }  // namespace hsmseal::pkcs11
