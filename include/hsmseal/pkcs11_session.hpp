@@ -143,6 +143,7 @@ class HSMSEAL_API Pkcs11Session {
 
  private:
   friend struct pkcs11::SessionAccess;
+  void check_made_as_asked(KeyHandle made, const KeyTemplate& key);
   struct State;
   std::unique_ptr<State> state_;
 };

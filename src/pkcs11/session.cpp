@@ -263,16 +263,22 @@ KeyHandle Pkcs11Session::generate_aes_key(const KeyTemplate& key) {
   CK_OBJECT_HANDLE handle = CK_INVALID_HANDLE;
   state_->must("C_GenerateKey", &CK_FUNCTION_LIST::C_GenerateKey, &mechanism, attributes.data(),
                static_cast<CK_ULONG>(attributes.size()), &handle);
-  const KeyHandle made{handle};
-  const KeyAttributes told = this->attributes(made);
-  const auto weak = pkcs11::weaknesses(told, key.use, pkcs11::KeyOrigin::MadeHere);
-  if (!weak.empty() || !pkcs11::serves(told, key.use, key.bytes)) {
-    pkcs11::SessionAccess::destroy_new_key(*this, made);
-    throw WrongKeyError(fmt::format("token '{}' made a key other than asked for ({}); it was destroyed again",
-                                    state_->token.label,
-                                    weak.empty() ? "type, size or use differ" : pkcs11::describe(weak)));
+  try {
+    check_made_as_asked(KeyHandle{handle}, key);
+  } catch (...) {
+    pkcs11::SessionAccess::destroy_new_key(*this, KeyHandle{handle});
+    throw;
   }
-  return made;
+  return KeyHandle{handle};
+}
+
+void Pkcs11Session::check_made_as_asked(KeyHandle made, const KeyTemplate& key) {
+  const KeyAttributes told = attributes(made);
+  const auto weak = pkcs11::weaknesses(told, key.use, pkcs11::KeyOrigin::MadeHere);
+  if (weak.empty() && pkcs11::serves(told, key.use, key.bytes)) return;
+  throw WrongKeyError(fmt::format("token '{}' made a key other than asked for ({}); it is destroyed again",
+                                  state_->token.label,
+                                  weak.empty() ? "type, size or use differ" : pkcs11::describe(weak)));
 }
 
 void pkcs11::SessionAccess::destroy_new_key(Pkcs11Session& session, KeyHandle key) noexcept {
