@@ -67,7 +67,8 @@ void* CountedHsm::symbol(const char* name) const {
 
 unsigned long CountedHsm::calls(const char* c_function_name) const {
   const unsigned long calls = HSMSEAL_OF_COPY(forwarding_calls)(c_function_name);
-  if (calls == static_cast<unsigned long>(-1)) throw std::runtime_error(std::string{"no such function: "} + c_function_name);
+  if (calls == static_cast<unsigned long>(-1))
+    throw std::runtime_error(std::string{"no such function: "} + c_function_name);
   return calls;
 }
 
@@ -75,7 +76,9 @@ unsigned long CountedHsm::calls_total() const { return HSMSEAL_OF_COPY(forwardin
 
 unsigned long CountedHsm::length_queries() const { return HSMSEAL_OF_COPY(forwarding_length_queries)(); }
 
-unsigned long CountedHsm::threads_in_one_session() const { return HSMSEAL_OF_COPY(forwarding_threads_in_one_session)(); }
+unsigned long CountedHsm::threads_in_one_session() const {
+  return HSMSEAL_OF_COPY(forwarding_threads_in_one_session)();
+}
 
 unsigned long CountedHsm::open_sessions() const { return HSMSEAL_OF_COPY(forwarding_open_sessions)(); }
 

@@ -63,7 +63,8 @@ SoftHsm::SoftHsm(const std::vector<std::string>& labels) : labels_(labels) {
                                                   (directory() / "tokens").string()));
   for (const std::string& label : labels) {
     const std::string pin = pins_.try_emplace(label, random_digits()).first->second;
-    run_tool(fmt::format("softhsm2-util --init-token --free --label {} --so-pin {} --pin {}", label, random_digits(), pin));
+    run_tool(
+        fmt::format("softhsm2-util --init-token --free --label {} --so-pin {} --pin {}", label, random_digits(), pin));
     write_file(label + ".pin", pin + "\n");
   }
 }
@@ -99,14 +100,16 @@ std::string SoftHsm::pin(const std::string& label) const { return pins_.at(label
 
 void SoftHsm::make_key_with_pkcs11_tool(const std::string& token, const std::string& label, const std::string& id_hex,
                                         const std::string& options, const std::string& key_type) const {
-  run_tool(fmt::format("pkcs11-tool --module {} --token-label {} --login --pin {} --keygen --key-type {} --label {} --id "
-                       "{} {}",
-                       library().string(), token, pin(token), key_type, label, id_hex, options));
+  run_tool(
+      fmt::format("pkcs11-tool --module {} --token-label {} --login --pin {} --keygen --key-type {} --label {} --id "
+                  "{} {}",
+                  library().string(), token, pin(token), key_type, label, id_hex, options));
 }
 
 void SoftHsm::destroy_key_with_pkcs11_tool(const std::string& token, const std::string& id_hex) const {
-  run_tool(fmt::format("pkcs11-tool --module {} --token-label {} --login --pin {} --delete-object --type secrkey --id {}",
-                       library().string(), token, pin(token), id_hex));
+  run_tool(
+      fmt::format("pkcs11-tool --module {} --token-label {} --login --pin {} --delete-object --type secrkey --id {}",
+                  library().string(), token, pin(token), id_hex));
 }
 
 void SoftHsm::import_aes_key(const std::string& token, const std::string& label, const std::string& id_hex,

@@ -67,7 +67,8 @@ class SoftHsm {
   /// Destroys a secret key with pkcs11-tool.
   void destroy_key_with_pkcs11_tool(const std::string& token, const std::string& id_hex) const;
   /// Puts a known AES key into a token with softhsm2-util. Zeros and line feeds in it would end it.
-  void import_aes_key(const std::string& token, const std::string& label, const std::string& id_hex, ByteView key) const;
+  void import_aes_key(const std::string& token, const std::string& label, const std::string& id_hex,
+                      ByteView key) const;
 
  private:
   void run_tool(const std::string& command_line) const;

@@ -1,0 +1,400 @@
+// Compiled with MinGW-w64 and tried under Wine 8, which keeps no access lists of its own; never yet run on Windows.
+#include "platform/platform.hpp"
+
+#include <bitset>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <fmt/format.h>
+#include <windows.h>  // before those that need it
+
+#include <aclapi.h>
+#include <sddl.h>
+
+#include <hsmseal/error.hpp>
+
+namespace hsmseal::platform {
+namespace {
+
+struct Close {
+  void operator()(HANDLE handle) const noexcept { ::CloseHandle(handle); }
+};
+using Handle = std::unique_ptr<void, Close>;
+
+struct Release {
+  void operator()(void* memory) const noexcept { ::LocalFree(memory); }
+};
+using Local = std::unique_ptr<void, Release>;
+
+template <typename... Arguments>
+InvalidArgumentError refusal(fmt::format_string<Arguments...> text, Arguments&&... arguments) {
+  return InvalidArgumentError(fmt::format(text, std::forward<Arguments>(arguments)...));
+}
+
+std::string utf8(std::wstring_view text) {
+  const auto length = static_cast<int>(text.size());
+  const int size = ::WideCharToMultiByte(CP_UTF8, 0, text.data(), length, nullptr, 0, nullptr, nullptr);
+  std::string result(static_cast<std::size_t>(size), '\0');
+  ::WideCharToMultiByte(CP_UTF8, 0, text.data(), length, result.data(), size, nullptr, nullptr);
+  return result;
+}
+
+/// For messages: path::string() depends on the code page, and throws for what that lacks.
+std::string shown(const std::filesystem::path& path) { return utf8(path.native()); }
+
+std::wstring utf16(std::string_view text) {
+  const auto length = static_cast<int>(text.size());
+  const int size = ::MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, text.data(), length, nullptr, 0);
+  if (size == 0 && length != 0) throw InvalidArgumentError("an environment variable's name or value is not UTF-8");
+  std::wstring result(static_cast<std::size_t>(size), L'\0');
+  ::MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, text.data(), length, result.data(), size);
+  return result;
+}
+
+std::string reason(DWORD error) {
+  wchar_t text[512] = L"";
+  constexpr DWORD flags = FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS | FORMAT_MESSAGE_MAX_WIDTH_MASK;
+  const DWORD length = ::FormatMessageW(flags, nullptr, error, 0, text, static_cast<DWORD>(std::size(text)), nullptr);
+  const std::wstring_view sentence{text, length};
+  return fmt::format("{} (error {})", utf8(sentence.substr(0, sentence.find_last_not_of(L" .") + 1)), error);
+}
+
+InvalidArgumentError failure(std::string_view what, const std::filesystem::path& path, DWORD error) {
+  return refusal("{} '{}': {}", what, shown(path), reason(error));
+}
+
+/// The address space that all secrets share.
+///
+/// A process may exclude WER_MAX_REGISTERED_ENTRIES (512) blocks, for all its code, from the dumps of Windows Error
+/// Reporting. One for each allocation would soon use them up, so the whole range is excluded, once, and memory put into
+/// it as it is needed. Dumps made by other tools hold it, and all do on a Windows that lacks the function.
+class Arena {
+ public:
+  Arena() : start_(static_cast<std::byte*>(::VirtualAlloc(nullptr, kSize, MEM_RESERVE, PAGE_READWRITE))) {
+    if (start_ == nullptr) throw std::bad_alloc();
+    using Exclude = HRESULT(WINAPI*)(const void*, DWORD);
+    const auto exclude = reinterpret_cast<Exclude>(
+        library_symbol(::GetModuleHandleW(L"kernel32.dll"), "WerRegisterExcludedMemoryBlock"));
+    if (exclude == nullptr || SUCCEEDED(exclude(start_, DWORD{kSize}))) return;
+    ::VirtualFree(start_, 0, MEM_RELEASE);
+    throw std::bad_alloc();
+  }
+
+  [[nodiscard]] void* take(std::size_t size) {
+    const std::scoped_lock lock{mutex_};
+    std::size_t run = 0;
+    for (std::size_t end = 1; end <= taken_.size(); ++end) {
+      run = taken_[end - 1] ? 0 : run + 1;
+      if (run * kPage < size) continue;
+      void* const address = start_ + (end - run) * kPage;
+      if (::VirtualAlloc(address, size, MEM_COMMIT, PAGE_READWRITE) == nullptr) break;
+      mark(address, size, true);
+      return address;
+    }
+    throw std::bad_alloc();
+  }
+
+  void give_back(void* address, std::size_t size) noexcept {
+    const std::scoped_lock lock{mutex_};
+    ::VirtualUnlock(address, size);
+    ::VirtualFree(address, size, MEM_DECOMMIT);  // it comes back zeroed
+    mark(address, size, false);
+  }
+
+ private:
+  static constexpr std::size_t kPage = 4096;  // wherever Windows 10 runs
+  static constexpr std::size_t kSize = std::size_t{1} << (sizeof(void*) == 8 ? 31 : 27);
+
+  void mark(void* address, std::size_t size, bool taken) noexcept {
+    const auto first = static_cast<std::size_t>(static_cast<std::byte*>(address) - start_) / kPage;
+    for (std::size_t page = first; page < first + size / kPage; ++page) taken_[page] = taken;
+  }
+
+  std::mutex mutex_;
+  std::byte* start_;
+  std::bitset<kSize / kPage> taken_;
+};
+
+/// Never destroyed: secrets in static objects may outlive any order of destruction.
+Arena& arena() {
+  static auto* const instance = new Arena;
+  return *instance;
+}
+
+constexpr std::string_view kEveryone = "S-1-1-0", kCreatorOwner = "S-1-3-0", kOwnerRights = "S-1-3-4",
+                           kSystem = "S-1-5-18", kAdministrators = "S-1-5-32-544",
+                           kTrustedInstaller = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464";
+
+/// To make a file a link to another, FILE_WRITE_ATTRIBUTES suffices.
+constexpr ACCESS_MASK kChange =
+    FILE_WRITE_DATA | FILE_APPEND_DATA | FILE_WRITE_EA | FILE_WRITE_ATTRIBUTES | DELETE | WRITE_DAC | WRITE_OWNER;
+/// What may be executed may be mapped into memory, and read there.
+constexpr ACCESS_MASK kReadOrChange = kChange | FILE_READ_DATA | FILE_EXECUTE;
+/// What lets somebody replace an entry of a folder, or the folder. To add entries is not enough: all users may make
+/// folders in C:\, and cannot replace those of others by that.
+constexpr ACCESS_MASK kReplaceEntry = FILE_DELETE_CHILD | DELETE | WRITE_DAC | WRITE_OWNER;
+/// In the driver's own folder a new entry is enough: the libraries that the driver needs are looked for there first.
+constexpr ACCESS_MASK kPlantLibrary = kReplaceEntry | FILE_ADD_FILE | FILE_ADD_SUBDIRECTORY;
+
+Handle open_file(const std::filesystem::path& path, std::string_view what, DWORD access, DWORD flags = 0) {
+  // Backup semantics open folders too, so that they are told apart below; anonymous, should it be somebody's pipe.
+  flags |= FILE_FLAG_BACKUP_SEMANTICS | SECURITY_SQOS_PRESENT | SECURITY_ANONYMOUS;
+  const HANDLE handle =
+      ::CreateFileW(path.c_str(), access | READ_CONTROL | FILE_READ_ATTRIBUTES,
+                    FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, nullptr, OPEN_EXISTING, flags, nullptr);
+  if (handle != INVALID_HANDLE_VALUE) return Handle{handle};
+  const std::string why = reason(::GetLastError());
+  throw refusal("{} '{}': {}; correct the path, or let the process's user read it", what, shown(path), why);
+}
+
+/// All bits set if it has no attributes: it is then neither a regular file nor a plain folder.
+DWORD attributes_of(const Handle& file) noexcept {
+  FILE_BASIC_INFO info{};
+  if (::GetFileType(file.get()) != FILE_TYPE_DISK) return INVALID_FILE_ATTRIBUTES;
+  if (!::GetFileInformationByHandleEx(file.get(), FileBasicInfo, &info, sizeof(info))) return INVALID_FILE_ATTRIBUTES;
+  return info.FileAttributes;
+}
+
+std::string text_of(PSID sid) {
+  LPWSTR text = nullptr;
+  if (!::ConvertSidToStringSidW(sid, &text)) throw std::bad_alloc();  // the SID is the system's, so it is well-formed
+  const Local owned{text};
+  return utf8(text);
+}
+
+/// "'BUILTIN\Users' (S-1-5-32-545)"
+std::string account(const std::string& sid_text) {
+  PSID sid = nullptr;
+  if (!::ConvertStringSidToSidW(utf16(sid_text).c_str(), &sid)) return sid_text;
+  const Local owned{sid};
+  wchar_t name[256] = L"", domain[256] = L"";
+  DWORD name_size = 256, domain_size = 256;
+  SID_NAME_USE use{};
+  if (!::LookupAccountSidW(nullptr, sid, name, &name_size, domain, &domain_size, &use)) return sid_text;
+  return fmt::format("'{}{}{}' ({})", utf8(domain), *domain != L'\0' ? "\\" : "", utf8(name), sid_text);
+}
+
+const std::string& process_user() {
+  static const std::string user = [] {
+    HANDLE token = nullptr;
+    alignas(TOKEN_USER) std::byte buffer[sizeof(TOKEN_USER) + SECURITY_MAX_SID_SIZE];
+    DWORD size = 0;
+    const bool told = ::OpenProcessToken(::GetCurrentProcess(), TOKEN_QUERY, &token) &&
+                      ::GetTokenInformation(token, TokenUser, buffer, sizeof(buffer), &size);
+    const Handle owned{token};
+    if (!told) throw refusal("the process's user cannot be told: {}", reason(::GetLastError()));
+    return text_of(reinterpret_cast<const TOKEN_USER*>(buffer)->User.Sid);
+  }();
+  return user;
+}
+
+/// Who rules the host anyway, the process itself, and what stands for an object's owner in access lists.
+bool trusted(std::string_view sid) {
+  return sid == kSystem || sid == kAdministrators || sid == process_user() || sid == kCreatorOwner ||
+         sid == kOwnerRights;
+}
+
+struct Security {
+  Local descriptor;  ///< holds the others
+  PSID owner = nullptr;
+  PACL list = nullptr;
+};
+
+Security security_of(const Handle& file, const std::filesystem::path& path) {
+  Security security;
+  PSECURITY_DESCRIPTOR descriptor = nullptr;
+  const DWORD error =
+      ::GetSecurityInfo(file.get(), SE_FILE_OBJECT, OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION,
+                        &security.owner, nullptr, &security.list, nullptr, &descriptor);
+  security.descriptor.reset(descriptor);
+  if (error == ERROR_SUCCESS && security.owner != nullptr) return security;
+  throw failure("the owner of", path, error);
+}
+
+/// The first account, other than the owner, the trusted() and `besides`, that the access list grants any of the rights.
+/// What the list denies is not subtracted, which would take everybody's groups; conditions are taken as met.
+std::optional<std::string> stranger(const Security& security, ACCESS_MASK rights, std::string_view besides = {}) {
+  if (security.list == nullptr) return std::string{kEveryone};
+  GENERIC_MAPPING mapping{FILE_GENERIC_READ, FILE_GENERIC_WRITE, FILE_GENERIC_EXECUTE, FILE_ALL_ACCESS};
+  for (DWORD index = 0; index < security.list->AceCount; ++index) {
+    void* entry = nullptr;
+    if (!::GetAce(security.list, index, &entry)) return std::string{kEveryone};
+    auto& [header, granted, sid_start] = *static_cast<ACCESS_ALLOWED_ACE*>(entry);
+    const BYTE type = header.AceType;
+    if (type == ACCESS_DENIED_ACE_TYPE || type == ACCESS_DENIED_CALLBACK_ACE_TYPE) continue;
+    if ((header.AceFlags & INHERIT_ONLY_ACE) != 0) continue;  // for what lies in the folder, not for the folder
+    ::MapGenericMask(&granted, &mapping);
+    if ((granted & rights) == 0) continue;
+    // Files have no other kinds of entries; should one turn up, it is nobody's whom we know.
+    if (type != ACCESS_ALLOWED_ACE_TYPE && type != ACCESS_ALLOWED_CALLBACK_ACE_TYPE) return std::string{kEveryone};
+    if (::EqualSid(&sid_start, security.owner)) continue;
+    if (std::string sid = text_of(&sid_start); sid != besides && !trusted(sid)) return sid;
+  }
+  return std::nullopt;
+}
+
+/// On a drive of this host, with all links resolved.
+std::filesystem::path resolved_path(const Handle& file, const std::filesystem::path& path) {
+  std::wstring text(32768, L'\0');
+  const DWORD length = ::GetFinalPathNameByHandleW(file.get(), text.data(), static_cast<DWORD>(text.size()),
+                                                   FILE_NAME_NORMALIZED | VOLUME_NAME_DOS);
+  if (length == 0 || length >= text.size()) throw failure("driver", path, ::GetLastError());
+  text.resize(length);
+  constexpr std::wstring_view prefix = LR"(\\?\)";
+  if (!text.starts_with(prefix) || text.find(L':') != prefix.size() + 1) {
+    throw refusal("driver '{}' is not on a drive of this host; install it on one", shown(path));
+  }
+  return text.substr(prefix.size());
+}
+
+void check_rights(const std::filesystem::path& driver, const Handle& handle, const std::filesystem::path& path,
+                  ACCESS_MASK rights) {
+  if (const auto who = stranger(security_of(handle, path), rights, kTrustedInstaller)) {
+    throw refusal(
+        "driver '{0}' could be replaced, since {1} may change '{2}'; run: icacls \"{2}\" /inheritance:d, then: icacls "
+        "\"{2}\" /grant:r *{3}:{4}RX",
+        shown(driver), account(*who), shown(path), *who, path == driver ? "" : "(OI)(CI)");
+  }
+}
+
+void check_folders(const std::filesystem::path& driver) {
+  ACCESS_MASK rights = kPlantLibrary;
+  for (auto folder = driver.parent_path();; folder = folder.parent_path()) {
+    const bool root = folder == folder.root_path();
+    const Handle handle = open_file(folder, "driver's folder", 0, FILE_FLAG_OPEN_REPARSE_POINT);
+    if ((attributes_of(handle) & FILE_ATTRIBUTE_REPARSE_POINT) != 0) {
+      throw refusal("driver '{}' lies on a volume mounted at '{}'; give it a letter", shown(driver), shown(folder));
+    }
+    if (root) rights &= ~static_cast<ACCESS_MASK>(DELETE);  // a drive's root can be neither renamed nor removed
+    check_rights(driver, handle, root ? folder / "." : folder, rights);  // "C:\" would end in an escaped quote
+    if (root) return;
+    rights = kReplaceEntry;
+  }
+}
+
+}  // namespace
+
+void wipe(void* memory, std::size_t size) noexcept {
+  if (size != 0) ::SecureZeroMemory(memory, size);
+}
+
+std::size_t page_size() noexcept {
+  SYSTEM_INFO info{};
+  ::GetSystemInfo(&info);
+  return info.dwPageSize;
+}
+
+Pages allocate_pages(std::size_t size) {
+  void* const address = arena().take(size);
+  // Fails beyond the process's minimum working set (about 30 pages), until SetProcessWorkingSetSize() raises that.
+  return {address, ::VirtualLock(address, size) != 0};
+}
+
+void release_pages(void* address, std::size_t size) noexcept { arena().give_back(address, size); }
+
+TrustedLibrary trusted_library(const std::filesystem::path& path) {
+  if (!path.is_absolute()) {
+    throw refusal("driver path '{}' is relative; give its absolute path, so that no search path decides what is loaded",
+                  shown(path));
+  }
+  const Handle file = open_file(path, "driver", 0);
+  if ((attributes_of(file) & FILE_ATTRIBUTE_DIRECTORY) != 0) {
+    throw refusal("driver '{}' is not a regular file", shown(path));
+  }
+  const auto resolved = resolved_path(file, path);
+  check_rights(resolved, file, resolved, kChange);
+  check_folders(resolved);
+  FILE_ID_INFO id{};
+  if (!::GetFileInformationByHandleEx(file.get(), FileIdInfo, &id, sizeof(id))) {
+    throw failure("driver", resolved, ::GetLastError());
+  }
+  // NTFS numbers files with 64 bits, which stay as they are. ReFS does with 128: two small counters, which the golden
+  // ratio keeps from making up for each other.
+  std::uint64_t halves[2];
+  static_assert(sizeof(halves) == sizeof(id.FileId.Identifier));
+  std::memcpy(halves, id.FileId.Identifier, sizeof(halves));
+  return {resolved, {id.VolumeSerialNumber, halves[0] + halves[1] * 0x9E3779B97F4A7C15u}};
+}
+
+void* open_library(const std::filesystem::path& path) {
+  DWORD mode = 0;
+  ::SetThreadErrorMode(SEM_FAILCRITICALERRORS, &mode);  // an error, not a box on a screen that a service does not have
+  void* const library =
+      ::LoadLibraryExW(path.c_str(), nullptr, LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR | LOAD_LIBRARY_SEARCH_SYSTEM32);
+  const DWORD error = ::GetLastError();
+  ::SetThreadErrorMode(mode, nullptr);
+  if (library != nullptr) return library;
+  throw refusal("driver '{}' cannot be loaded: {}{}", shown(path), reason(error),
+                error == ERROR_MOD_NOT_FOUND ? "; what it needs must lie in its folder or in System32" : "");
+}
+
+void* library_symbol(void* library, const char* name) noexcept {
+  return reinterpret_cast<void*>(::GetProcAddress(static_cast<HMODULE>(library), name));
+}
+
+SecretBytes read_private_file(const std::filesystem::path& path, std::size_t most) {
+  const Handle file = open_file(path, "file", FILE_READ_DATA);
+  if ((attributes_of(file) & FILE_ATTRIBUTE_DIRECTORY) != 0) {
+    throw refusal("file '{}' is not a regular file", shown(path));
+  }
+  const Security security = security_of(file, path);
+  if (const std::string owner = text_of(security.owner); !trusted(owner)) {
+    throw refusal("file '{0}' belongs to {1}; run: icacls \"{0}\" /setowner *{2}", shown(path), account(owner),
+                  process_user());
+  }
+  if (const auto who = stranger(security, kReadOrChange)) {
+    throw refusal("file '{0}' is open to {1}; run: icacls \"{0}\" /inheritance:r /grant:r *{2}:R /remove:g *{3}",
+                  shown(path), account(*who), process_user(), *who);
+  }
+  SecretBytes content{most + 1};
+  DWORD filled = 0;  // one call: the read of a file on a disk is short at its end alone
+  if (!::ReadFile(file.get(), content.writable().data(), static_cast<DWORD>(content.size()), &filled, nullptr)) {
+    throw failure("file", path, ::GetLastError());
+  }
+  if (filled > most) throw refusal("file '{}' is larger than {} bytes", shown(path), most);
+  content.truncate(filled);
+  return content;
+}
+
+SecretBytes environment_variable(const std::string& name) {
+  const std::wstring wide_name = utf16(name);
+  SecretBytes wide;
+  DWORD room = 0, length = 0;
+  for (;; room = length, wide = SecretBytes{room * sizeof(wchar_t)}) {  // another thread may lengthen it meanwhile
+    ::SetLastError(ERROR_SUCCESS);
+    length = ::GetEnvironmentVariableW(wide_name.c_str(), reinterpret_cast<wchar_t*>(wide.writable().data()), room);
+    if (length == 0 && ::GetLastError() != ERROR_SUCCESS) throw refusal("environment variable '{}' is not set", name);
+    if (length == 0) return {};
+    if (length < room) break;
+  }
+  const auto convert = [text = reinterpret_cast<const wchar_t*>(wide.view().data()), length](char* to, int size) {
+    const auto units = static_cast<int>(length);
+    return ::WideCharToMultiByte(CP_UTF8, WC_ERR_INVALID_CHARS, text, units, to, size, nullptr, nullptr);
+  };
+  SecretBytes value{static_cast<std::size_t>(convert(nullptr, 0))};
+  if (value.empty()) throw refusal("environment variable '{}' is not Unicode", name);
+  convert(reinterpret_cast<char*>(value.writable().data()), static_cast<int>(value.size()));
+  return value;
+}
+
+void set_environment_variable(const std::string& name, const std::string& value) {
+  constexpr std::size_t most = 32766;  // checked here, since the C runtime ends the process over bad arguments
+  const std::wstring wide_name = utf16(name), wide_value = utf16(value);
+  if (name.empty() || name.find('=') != std::string::npos || wide_name.size() > most || wide_value.size() > most) {
+    throw refusal("environment variable '{}' cannot be set: not a name, or too long", name);
+  }
+  // Drivers read the C runtime's copy or the process's own. The former has no empty values, and removes the variable
+  // from both, so the latter is set last; a driver with a C runtime of its own copies that when it is loaded.
+  const bool set = ::_wputenv_s(wide_name.c_str(), wide_value.c_str()) == 0 &&
+                   ::SetEnvironmentVariableW(wide_name.c_str(), wide_value.c_str()) != 0;
+  if (!set) throw refusal("environment variable '{}' cannot be set: {}", name, reason(::GetLastError()));
+}
+
+}  // namespace hsmseal::platform

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <typeinfo>
+
+#include <hsmseal/error.hpp>
+
+#include "support/catch.hpp"
+
+namespace hsmseal::test {
+
+/// Calls, and returns the error thrown; the test fails unless it is an `Expected` itself, not one derived from it.
+template <typename Expected, typename Call>
+Expected error_of(const Call& call) {
+  std::optional<Expected> thrown;
+  try {
+    static_cast<void>(call());
+    FAIL("nothing was thrown");
+  } catch (const Error& error) {
+    INFO("thrown: " << typeid(error).name() << ": " << error.what());
+    REQUIRE(typeid(error) == typeid(Expected));
+    thrown.emplace(dynamic_cast<const Expected&>(error));
+  }
+  return *thrown;
+}
+
+/// The message of the error thrown.
+template <typename Expected, typename Call>
+std::string message_of(const Call& call) {
+  return error_of<Expected>(call).what();
+}
+
+inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+}  // namespace hsmseal::test
+
+/// Checks that a message has a part, and shows both if it has not.
+#define CHECK_NAMES(message, part)                                 \
+  do {                                                             \
+    const std::string checked_message = (message);                 \
+    const std::string checked_part = (part);                       \
+    CAPTURE(checked_message, checked_part);                        \
+    CHECK(hsmseal::test::contains(checked_message, checked_part)); \
+  } while (false)

@@ -1,0 +1,327 @@
+// The library reads what another implementation of src/FORMAT.md wrote: tests/vectors/envelopes_v1.json.
+#include "support/vectors.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include <hsmseal/envelope.hpp>
+
+#include "core/binding.hpp"
+#include "crypto/crypto.hpp"
+#include "envelope/data_key.hpp"
+#include "envelope/padding.hpp"
+#include "envelope/text_form.hpp"
+#include "envelope/wire.hpp"
+#include "helpers.hpp"
+#include "ring/body.hpp"
+#include "support/catch.hpp"
+#include "support/softhsm.hpp"
+
+using namespace hsmseal;
+using nlohmann::json;
+using test::bytes_at;
+using test::hex;
+using test::VectorProvider;
+using test::Vectors;
+
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Runs `check` with every entry of a list, and shows that there was at least one.
+template <typename Check>
+void for_each(const std::string& list_name, const Check& check) {
+  const json& entries = Vectors::instance().list(list_name);
+  std::size_t ran = 0;
+  for (const json& entry : entries) {
+    INFO(list_name << " " << entry.at("name"));
+    check(entry);
+    ++ran;
+  }
+  REQUIRE(ran > 0);
+  REQUIRE(ran == entries.size());
+}
+
+/// The view of an entry's context, which lives as long as `bytes`.
+ContextView context_of(const Bytes& bytes) { return bytes.empty() ? ContextView{kNoContext} : ContextView::raw(bytes); }
+
+/// The ring that the envelopes of the file belong to, as a provider with IVs of some size reaches it.
+struct Reader {
+  std::shared_ptr<VectorProvider> provider;
+  KeyRing ring;
+  EnvelopeEncryptor encryptor;
+
+  explicit Reader(std::size_t iv_bytes = 12)
+      : provider(std::make_shared<VectorProvider>(Vectors::instance(), iv_bytes)),
+        ring(test::open_ring(Vectors::instance(), "ring-3", provider)),
+        encryptor(ring) {}
+};
+
+/// The IV's size that a reader must know to open an envelope in the token; of no meaning in suite 1.
+std::size_t iv_bytes_of(ByteView sealed) {
+  const wire::Envelope envelope = wire::read(sealed);
+  return envelope.suite == Suite::Token ? envelope.wrapped.size() : 12;
+}
+
+ErrorCode refusal(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.code();
+  }
+  return ErrorCode{0};
+}
+
+ring::Mac mac_of(ByteView ring_key, const std::string& body) {
+  const SecretBytes key = crypto::hkdf_expand_sha256(ring_key, bytes_of(core::kRingMacLabel), 32);
+  return crypto::hmac_sha256(key.view(), bytes_of(body));
+}
+
+}  // namespace
+
+TEST_CASE("every valid vector opens to its secret") {
+  for_each("valid", [](const json& entry) {
+    const Bytes sealed = bytes_at(entry, "sealed"), context = bytes_at(entry, "context");
+    const Reader reader(iv_bytes_of(sealed));
+    CHECK(hex(reader.encryptor.open(sealed, context_of(context)).view()) == entry.at("secret"));
+    CHECK(hex(reader.encryptor.open_text(entry.at("text").get<std::string>(), context_of(context)).view()) ==
+          entry.at("secret"));
+    CHECK(envelope::to_text(sealed) == entry.at("text"));
+  });
+}
+
+TEST_CASE("every valid vector has the header it was made with") {
+  for_each("valid", [](const json& entry) {
+    const Bytes sealed = bytes_at(entry, "sealed");
+    const json& kek = Vectors::instance().list("keks").at(entry.at("kek").get<std::size_t>());
+    const EnvelopeHeader header = inspect(sealed);
+    CHECK(static_cast<int>(header.suite) == entry.at("suite"));
+    CHECK(header.version == kek.at("version"));
+    CHECK(hex(header.ring_prefix) == kek.at("ring_id").get<std::string>().substr(0, 8));
+    CHECK(header.padded == (entry.at("padding") != 0));
+    const auto bucket = entry.at("padding").get<std::size_t>();
+    CHECK(header.secret_bytes == envelope::padded(bytes_at(entry, "secret"), bucket).size());
+    const wire::Envelope envelope = wire::read(sealed);
+    CHECK(hex(envelope.wrapped).starts_with(entry.at("wrap_iv").get<std::string>()));
+    CHECK(wire::write(envelope) == sealed);
+    if (header.suite == Suite::DataKey) CHECK(hex(envelope.nonce) == entry.at("nonce"));
+  });
+}
+
+TEST_CASE("the library encrypts every valid vector's payload to the same bytes") {
+  std::size_t ran = 0;
+  for_each("valid", [&](const json& entry) {
+    if (entry.at("suite") != 1) return;
+    const Bytes sealed = bytes_at(entry, "sealed"), context = bytes_at(entry, "context");
+    const wire::Envelope expected = wire::read(sealed);
+    const json& kek = Vectors::instance().list("keks").at(entry.at("kek").get<std::size_t>());
+    RingId ring;
+    std::ranges::copy(bytes_at(kek, "ring_id"), ring.bytes.begin());
+    const envelope::PayloadKey key{SecretBytes{bytes_at(entry, "data_key")}, Suite::DataKey, ring};
+    CHECK(hex(key.commitment()) == hex(expected.commitment));
+    SecretBytes padded = envelope::padded(bytes_at(entry, "secret"), entry.at("padding").get<std::size_t>());
+    CHECK(hex(key.encrypt(expected, context_of(context), std::move(padded))) == hex(expected.payload));
+    ++ran;
+  });
+  CHECK(ran > 10);
+}
+
+TEST_CASE("every invalid vector is refused with the error it names") {
+  const Reader reader;
+  const Reader reader_of_16(16);
+  for_each("invalid", [&](const json& entry) {
+    const Bytes context = bytes_at(entry, "context");
+    const auto expected = test::code_of(entry.at("error").get<std::string>());
+    for (const Reader* each : {&reader, &reader_of_16}) {
+      const int unwraps = each->provider->unwraps();
+      const auto error = refusal([&] {
+        if (entry.contains("text")) {
+          (void)each->encryptor.open_text(entry.at("text").get<std::string>(), context_of(context));
+          return;
+        }
+        Bytes sealed = bytes_at(entry, "sealed");
+        sealed.resize(sealed.size() + entry.value("append_zeros", std::size_t{0}));
+        (void)each->encryptor.open(sealed, context_of(context));
+      });
+      CHECK(error == expected);
+      const bool asks = expected == ErrorCode::Open && entry.at("must") != "F-15";
+      CHECK((each->provider->unwraps() != unwraps) == asks);
+    }
+  });
+}
+
+TEST_CASE("rewrapped vectors have the payload they had, and both open") {
+  for_each("rewrapped", [](const json& entry) {
+    const Bytes before = bytes_at(entry, "before"), after = bytes_at(entry, "after");
+    const Bytes context = bytes_at(entry, "context");
+    const wire::Envelope old = wire::read(before), moved = wire::read(after);
+    const ByteView old_rest = ByteView{before}.subspan(18 + old.wrapped.size());
+    CHECK(hex(old_rest) == hex(ByteView{after}.subspan(18 + moved.wrapped.size())));
+    const auto& keks = Vectors::instance().list("keks");
+    CHECK(old.version == keks.at(entry.at("before_kek").get<std::size_t>()).at("version"));
+    CHECK(moved.version == keks.at(entry.at("after_kek").get<std::size_t>()).at("version"));
+    for (const std::size_t iv_bytes : {12U, 16U}) {
+      const Reader reader(iv_bytes);
+      CHECK(hex(reader.encryptor.open(before, context_of(context)).view()) == entry.at("secret"));
+      CHECK(hex(reader.encryptor.open(after, context_of(context)).view()) == entry.at("secret"));
+      const Bytes ours = reader.encryptor.rewrap(before);
+      CHECK(inspect(ours).version == reader.ring.active().version);
+      CHECK(ours.size() == old_rest.size() + 18 + iv_bytes + 48);
+      CHECK(hex(ByteView{ours}.last(old_rest.size())) == hex(old_rest));
+      CHECK(hex(reader.encryptor.open(ours, context_of(context)).view()) == entry.at("secret"));
+    }
+  });
+}
+
+TEST_CASE("contexts are encoded as the vectors say") {
+  for_each("contexts", [](const json& entry) {
+    Context context;
+    for (const json& pair : entry.at("pairs")) {
+      context.add(pair.at(0).get<std::string>(), pair.at(1).get<std::string>());
+    }
+    CHECK(hex(context.encoded()) == entry.at("encoded"));
+    CHECK(hex(ContextView{context}.bytes()) == entry.at("encoded"));
+  });
+}
+
+TEST_CASE("invalid contexts of the vectors are the caller's mistakes") {
+  const Reader reader;
+  for_each("invalid_contexts", [&](const json& entry) {
+    const auto seal = [&](ContextView context) {
+      const auto suite = static_cast<Suite>(entry.value("suite", 1));
+      (void)EnvelopeEncryptor{reader.ring, {.suite = suite}}.seal(bytes_of("secret"), context);
+    };
+    CHECK(refusal([&] {
+            if (entry.contains("raw_bytes")) {
+              const Bytes bytes(entry.at("raw_bytes").get<std::size_t>());
+              return seal(ContextView::raw(bytes));
+            }
+            Context context;
+            for (const json& pair : entry.at("pairs")) {
+              context.add(pair.at(0).get<std::string>(), pair.at(1).get<std::string>());
+            }
+            seal(context);
+          }) == ErrorCode::InvalidArgument);
+  });
+  const Bytes enough(1000);
+  CHECK(refusal([&] { (void)reader.encryptor.seal(bytes_of("secret"), ContextView::raw(enough)); }) == ErrorCode{0});
+}
+
+TEST_CASE("the vectors' rings are read and printed to the same bytes, and have the same MAC") {
+  for_each("rings", [](const json& entry) {
+    const RingRecord record = test::record_of(entry);
+    const ring::Body body = ring::from_text(record.body);
+    CHECK(body.generation == record.generation);
+    CHECK(ring::to_text(body) == record.body);
+    CHECK(hex(mac_of(bytes_at(entry, "ring_key"), record.body)) == hex(record.mac));
+    const auto provider = std::make_shared<VectorProvider>(Vectors::instance());
+    KeyRing ring = test::open_ring(Vectors::instance(), entry.at("name").get<std::string>(), provider);
+    CHECK(ring.generation() == record.generation);
+    CHECK(ring.list() == body.sets);
+    for (const auto& set : body.sets) ring.verify(set.version);
+  });
+}
+
+TEST_CASE("a host follows the vectors' ring from its first generation to its third") {
+  const auto& vectors = Vectors::instance();
+  const auto record = [&](const char* name) { return test::record_of(vectors.entry("rings", name)); };
+  const auto store = std::make_shared<test::ShownStore>(record("ring-1"));
+  KeyRing ring = KeyRing::open(store, std::make_shared<VectorProvider>(vectors), RingPin::in_process());
+  CHECK(ring.active().version == 1);
+  store->show(record("ring-2"));
+  ring.refresh();
+  CHECK(ring.active().version == 3);
+  store->show(record("ring-3"));
+  ring.refresh();
+  CHECK(ring.active().version == 0x01020304);
+  CHECK(ring.list().size() == 6);
+  store->show(record("ring-2"));
+  CHECK(refusal([&] { ring.refresh(); }) == ErrorCode::RingRolledBack);
+}
+
+TEST_CASE("every invalid ring of the vectors is refused with the error it names") {
+  const auto& vectors = Vectors::instance();
+  for_each("invalid_rings", [&](const json& entry) {
+    const auto expected = test::code_of(entry.at("error").get<std::string>());
+    const auto provider = std::make_shared<VectorProvider>(vectors);
+    const auto store = std::make_shared<test::ShownStore>(test::record_of(entry));
+    const RingPin pin = RingPin::in_process();
+    if (entry.contains("seen")) {
+      // Seen before the process was started anew, and seen by a handle that is open.
+      const auto seen = test::record_of(vectors.entry("rings", entry.at("seen").get<std::string>()));
+      const auto seen_store = std::make_shared<test::ShownStore>(seen);
+      KeyRing ring = KeyRing::open(seen_store, provider, pin);
+      seen_store->show(test::record_of(entry));
+      CHECK(refusal([&] { ring.refresh(); }) == expected);
+      CHECK(ring.generation() == seen.generation);
+    }
+    CHECK(refusal([&] { (void)KeyRing::open(store, provider, pin); }) == expected);
+  });
+}
+
+TEST_CASE("the vectors' proofs show which key answers") {
+  const auto& vectors = Vectors::instance();
+  std::size_t good = 0;
+  for_each("proofs", [&](const json& entry) {
+    const json& kek = vectors.list("keks").at(entry.at("kek").get<std::size_t>());
+    KekId kek_id;
+    std::ranges::copy(bytes_at(kek, "kek_id"), kek_id.bytes.begin());
+    KeyProof proof{bytes_at(entry, "wrapped"), {}};
+    std::ranges::copy(bytes_at(entry, "digest"), proof.digest.begin());
+    const auto wrapper = VectorProvider(vectors).wrapper_of(kek_id);
+    const ErrorCode error = refusal([&] { check_key_proof(*wrapper, kek_id, proof); });
+    if (entry.at("error").is_null()) {
+      ++good;
+      CHECK(error == ErrorCode{0});
+    } else {
+      CHECK(error == test::code_of(entry.at("error").get<std::string>()));
+    }
+  });
+  CHECK(good > 0);
+}
+
+TEST_CASE("a ring record of more than 64 MiB is refused") {
+  const std::string too_long(std::size_t{64 << 20} + 1, ' ');
+  CHECK(test::contains(test::message_of<RingTamperedError>([&] { (void)ring::from_text(too_long); }), "64 MiB"));
+  RingRecord record = test::record_of(Vectors::instance().entry("rings", "ring-1"));
+  record.body.resize(too_long.size(), ' ');
+  const auto provider = std::make_shared<VectorProvider>(Vectors::instance());
+  const auto open = [&] {
+    (void)KeyRing::open(std::make_shared<test::ShownStore>(record), provider, RingPin::in_process());
+  };
+  CHECK(test::contains(test::message_of<RingTamperedError>(open), "64 MiB"));
+  CHECK(provider->unwraps() == 0);
+}
+
+TEST_CASE("vectors that are missing, empty or unknown are an error, not a test that passes") {
+  const test::ScratchDirectory scratch;
+  const fs::path file = scratch.path() / "vectors.json";
+  const auto fails = [&](const std::string& content) {
+    std::ofstream(file) << content;
+    return test::contains(test::message_of<std::runtime_error>([&] { Vectors{file}; }), "vectors");
+  };
+  CHECK(fails(""));
+  CHECK(fails("{}"));
+  CHECK(fails("[]"));
+  json all;
+  for (const auto& name : Vectors::list_names()) all[name] = {{{"name", "vector of " + name}}};
+  std::ofstream(file) << all;
+  CHECK(Vectors{file}.rules_by_name().size() == Vectors::list_names().size());
+  for (const auto& name : Vectors::list_names()) {
+    json one_empty = all, one_missing = all;
+    one_empty[name] = json::array();
+    one_missing.erase(name);
+    CHECK(fails(one_empty.dump()));
+    CHECK(fails(one_missing.dump()));
+  }
+  json one_more = all;
+  one_more["new_list"] = {1};
+  CHECK(fails(one_more.dump()));
+  CHECK_THROWS_AS(Vectors{scratch.path() / "nowhere.json"}, std::runtime_error);
+}

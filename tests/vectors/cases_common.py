@@ -1,0 +1,33 @@
+"""The rings and keys that the cases are made with."""
+
+from dataclasses import replace
+
+from hsmseal_format import Kek, seeded
+
+RING_ID, OTHER_RING_ID = seeded("ring", 16), seeded("other ring", 16)
+SAME_PREFIX_ID = RING_ID[:4] + seeded("ring of the same prefix", 12)
+RING_KEY, OTHER_RING_KEY = seeded("ring key", 32), seeded("other ring key", 32)
+
+
+def make_kek(label: str, version: int, ring_id: bytes = RING_ID) -> Kek:
+    return Kek(seeded(f"kek {label}", 32), seeded(f"kek id {label}", 16), ring_id, version)
+
+
+# Version 2 is a gap; version 0x01020304 is the key of version 1, adopted again.
+K1, K3, K5, K6 = make_kek("a", 1), make_kek("b", 3), make_kek("c", 5), make_kek("d", 6)
+LATEST, STAGED = make_kek("a", 0x01020304), make_kek("e", 0x01020305)
+KEKS = [K1, K3, K5, K6, LATEST, STAGED, make_kek("f", 1, OTHER_RING_ID)]
+OTHER_RING_KEK = KEKS[-1]
+
+
+def find_envelope_kek(version: int) -> Kek | None:
+    return next((kek for kek in KEKS if kek.ring_id == RING_ID and kek.version == version), None)
+
+
+def find_ring_kek(kek_id: bytes, ring_id: bytes, version: int) -> Kek:
+    return replace({kek.kek_id: kek for kek in KEKS}[kek_id], ring_id=ring_id, version=version)
+
+
+def flipped(sealed: bytes, at: int) -> bytes:
+    at %= len(sealed)
+    return sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]

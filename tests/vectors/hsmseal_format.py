@@ -1,0 +1,412 @@
+"""The envelope format, version 1, from src/FORMAT.md alone.
+
+It shares nothing with the library but that document, so that an error has to be made twice to go unseen. It is for
+tests only: it wipes nothing, and its time depends on secrets.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import struct
+from dataclasses import dataclass, replace
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+MAX_SECRET = 64 << 20
+MAX_ENVELOPE = MAX_SECRET + 4096
+MAX_CONTEXT = 16 << 20
+MAX_TOKEN_AAD = 64 << 10
+HEADER = 18  # magic to W
+TAG = 16
+
+
+# ---- the format, sections 3 to 5 ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kek:
+    key: bytes
+    kek_id: bytes
+    ring_id: bytes
+    version: int
+    max_plaintext: int = 4096
+
+
+def len64(data: bytes) -> bytes:
+    return struct.pack(">Q", len(data))
+
+
+def wrap(kek: Kek, iv: bytes, plaintext: bytes, aad: bytes) -> bytes:
+    return iv + AESGCM(kek.key).encrypt(iv, plaintext, aad)
+
+
+def unwrap(kek: Kek, iv_bytes: int, wrapped: bytes, aad: bytes) -> bytes:
+    return AESGCM(kek.key).decrypt(wrapped[:iv_bytes], wrapped[iv_bytes:], aad)
+
+
+def place(kek: Kek) -> bytes:
+    return kek.ring_id + struct.pack(">I", kek.version) + kek.kek_id
+
+
+def wrap_aad(suite: int, algorithm: int, kek: Kek) -> bytes:
+    return b"hsmseal/1/wrap" + bytes([suite, algorithm]) + place(kek)
+
+
+def ring_key_aad(kek: Kek) -> bytes:
+    return b"hsmseal/1/ring-key" + place(kek)
+
+
+def proof_aad(kek: Kek) -> bytes:
+    return b"hsmseal/1/proof" + kek.kek_id
+
+
+def payload_aad(suite: int, flags: int, ring_id: bytes, context: bytes) -> bytes:
+    return b"hsmseal/1/payload" + bytes([suite, flags]) + ring_id + len64(context) + context
+
+
+def token_aad(suite: int, algorithm: int, flags: int, kek: Kek, context: bytes) -> bytes:
+    return b"hsmseal/1/token" + bytes([suite, algorithm, flags]) + place(kek) + len64(context) + context
+
+
+def hkdf_expand(key: bytes, info: bytes, size: int) -> bytes:
+    return HKDFExpand(SHA256(), size, info).derive(key)
+
+
+def payload_info(suite: int, ring_id: bytes) -> bytes:
+    return b"hsmseal/1/payload" + bytes([suite]) + ring_id
+
+
+def payload_keys(data_key: bytes, suite: int, ring_id: bytes) -> tuple[bytes, bytes]:
+    """The AES-256-GCM key and the commitment."""
+    out = hkdf_expand(data_key, payload_info(suite, ring_id), 64)
+    return out[:32], out[32:]
+
+
+def pad(secret: bytes, bucket: int) -> bytes:
+    return secret + b"\x80" + bytes(-(len(secret) + 1) % bucket)
+
+
+def unpad(plaintext: bytes) -> bytes | None:
+    stripped = plaintext.rstrip(b"\0")
+    return stripped[:-1] if stripped.endswith(b"\x80") else None
+
+
+def to_text(sealed: bytes) -> str:
+    return "hse1." + base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+
+
+class ContextError(Exception):
+    """Refused before anything is sealed or opened; holds the rule."""
+
+
+def encode_context(pairs: list[tuple[str, str]]) -> bytes:
+    encoded = sorted((name.encode(), value.encode()) for name, value in pairs)
+    names = [name for name, _ in encoded]
+    if not pairs or b"" in names or len(set(names)) != len(names):
+        raise ContextError("F-28")
+    return b"".join(len64(name) + name + len64(value) + value for name, value in encoded)
+
+
+def check_raw_context(size: int, suite: int, kek: Kek) -> None:
+    if not 1 <= size <= MAX_CONTEXT:
+        raise ContextError("F-29")
+    if suite == 2 and len(token_aad(2, 1, 0, kek, b"")) + size > MAX_TOKEN_AAD:
+        raise ContextError("F-30")
+
+
+# ---- sealing ---------------------------------------------------------------------------------------------------------
+
+
+def seeded(label: str, size: int) -> bytes:
+    """Stands for random bytes: the same in every run."""
+    blocks = (hashlib.sha256(f"hsmseal vectors: {label} {i}".encode()).digest() for i in range(size // 32 + 1))
+    return b"".join(blocks)[:size]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one envelope is made of. The second half is for envelopes that must be refused."""
+
+    name: str
+    kek: Kek
+    secret: bytes = b""
+    context: bytes = b""
+    bucket: int = 0
+    suite: int = 1
+    iv_bytes: int = 12
+
+    magic: bytes = b"HSE1"
+    algorithm: int = 1
+    reserved: int = 0
+    flags: int | None = None
+    plaintext: bytes | None = None
+    data_key: bytes | None = None
+    wrap_aad: bytes | None = None
+    payload_aad: bytes | None = None
+
+    def data_key_bytes(self) -> bytes:
+        return self.data_key or seeded(self.name + ": data key", 32)
+
+    def iv(self) -> bytes:
+        return seeded(self.name + ": iv", self.iv_bytes)
+
+    def nonce(self) -> bytes:
+        return seeded(self.name + ": nonce", 12)
+
+
+def seal(r: Recipe) -> bytes:
+    flags = (1 if r.bucket else 0) if r.flags is None else r.flags
+    plaintext = r.plaintext if r.plaintext is not None else pad(r.secret, r.bucket) if r.bucket else r.secret
+    head = r.magic + bytes([r.suite, r.algorithm, flags, r.reserved]) + r.kek.ring_id[:4]
+    head += struct.pack(">I", r.kek.version)
+    if r.suite == 2:
+        aad = r.payload_aad or token_aad(r.suite, r.algorithm, flags, r.kek, r.context)
+        return head + struct.pack(">H", r.iv_bytes) + wrap(r.kek, r.iv(), plaintext, aad)
+    wrapped = wrap(r.kek, r.iv(), r.data_key_bytes(), r.wrap_aad or wrap_aad(r.suite, r.algorithm, r.kek))
+    key, commitment = payload_keys(r.data_key_bytes(), r.suite, r.kek.ring_id)
+    aad = r.payload_aad or payload_aad(r.suite, flags, r.kek.ring_id, r.context)
+    payload = AESGCM(key).encrypt(r.nonce(), plaintext, aad)
+    return head + struct.pack(">H", len(wrapped)) + wrapped + commitment + r.nonce() + payload
+
+
+def rewrap(before: bytes, data_key: bytes, target: Kek, iv: bytes) -> bytes:
+    width = struct.unpack(">H", before[16:18])[0]
+    wrapped = wrap(target, iv, data_key, wrap_aad(before[4], before[5], target))
+    head = before[:12] + struct.pack(">IH", target.version, len(wrapped))
+    return head + wrapped + before[HEADER + width :]
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+class Refused(Exception):
+    def __init__(self, error: str, rule: str):
+        super().__init__(f"{error} by {rule}")
+        self.error, self.rule = error, rule
+
+
+class Reader:
+    """Reads as the document says, or all but one rule of it, to show that this rule alone stops a vector."""
+
+    def __init__(self, ring_id: bytes, find, ignore: str | None = None):
+        self.ring_id, self.find, self.ignore = ring_id, find, ignore
+
+    def refuse(self, rule: str, error: str, condition: bool) -> None:
+        if condition and rule != self.ignore:
+            raise Refused(error, rule)
+
+    def decode_text(self, text: str) -> bytes:
+        self.refuse("F-31", "Format", not text.startswith("hse1."))
+        body = text.split(".", 1)[-1]
+        self.refuse("F-32", "Format", re.fullmatch(r"[A-Za-z0-9_-]*", body) is None)
+        body = re.sub(r"[^A-Za-z0-9_-]", "", body.replace("+", "-").replace("/", "_"))
+        self.refuse("F-33", "Format", len(body) % 4 == 1)
+        body = body[: len(body) - (len(body) % 4 == 1)]
+        sealed = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
+        self.refuse("F-34", "Format", to_text(sealed) != "hse1." + body)
+        return sealed
+
+    def open(self, sealed: bytes, context: bytes) -> bytes:
+        self.refuse("F-9", "Format", len(sealed) < HEADER)
+        self.refuse("F-10", "Format", len(sealed) > MAX_ENVELOPE)
+        self.refuse("F-1", "Format", sealed[:4] != b"HSE1")
+        suite, algorithm, flags, reserved = sealed[4:8]
+        prefix, version, width = struct.unpack(">4sIH", sealed[8:HEADER])
+        self.refuse("F-2", "Format", suite not in (1, 2))
+        self.refuse("F-3", "Format", algorithm != 1)
+        self.refuse("F-4", "Format", flags & 0xFE != 0)
+        self.refuse("F-5", "Format", reserved != 0)
+        self.refuse("F-6", "Format", version == 0)
+        self.refuse("F-7", "Format", suite != 2 and width not in (60, 64))
+        self.refuse("F-8", "Format", suite == 2 and width not in (12, 16))
+        self.refuse("F-9", "Format", len(sealed) < HEADER + width + (TAG if suite == 2 else 32 + 12 + TAG))
+        self.refuse("F-11", "WrongRing", prefix != self.ring_id[:4])
+        kek = self.find(version)
+        self.refuse("F-12", "UnknownVersion", kek is None)
+        kek = kek or replace(self.find(1), version=version)
+        if suite == 2:
+            self.refuse("F-15", "Open", len(sealed) - HEADER - width - TAG > kek.max_plaintext)
+            plaintext = self.decrypt("F-21", lambda: unwrap(kek, width, sealed[HEADER:], token_aad(
+                suite, algorithm, flags, kek, context)))
+        else:
+            plaintext = self.open_payload(kek, sealed[HEADER : HEADER + width], sealed, context)
+        if not flags & 1:
+            return plaintext
+        secret = unpad(plaintext)
+        self.refuse("F-26", "Open", secret is None)
+        return plaintext if secret is None else secret
+
+    def open_payload(self, kek: Kek, wrapped: bytes, sealed: bytes, context: bytes) -> bytes:
+        suite, algorithm, flags = sealed[4:7]
+        data_key = self.decrypt("F-17", lambda: unwrap(kek, len(wrapped) - 48, wrapped, wrap_aad(
+            suite, algorithm, kek)))
+        key, commitment = payload_keys(data_key, suite, self.ring_id)
+        payload = sealed[HEADER + len(wrapped) :]
+        self.refuse("F-19", "Open", not hmac.compare_digest(commitment, payload[:32]))
+        aad = payload_aad(suite, flags, self.ring_id, context)
+        return self.decrypt("F-20", lambda: AESGCM(key).decrypt(payload[32:44], payload[44:], aad))
+
+    @staticmethod
+    def decrypt(rule: str, call) -> bytes:
+        try:
+            return call()
+        except InvalidTag:
+            raise Refused("Open", rule) from None
+
+
+# ---- the ring record, section 6 --------------------------------------------------------------------------------------
+
+
+def canonical(body: dict) -> bytes:
+    return json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+
+
+def ring_mac(ring_key: bytes, body: bytes) -> bytes:
+    return hmac.digest(hkdf_expand(ring_key, b"hsmseal/1/ring-mac", 32), body, "sha256")
+
+
+def hex_of(*sizes: int):
+    def read(value):
+        if type(value) is not str or not re.fullmatch("([0-9a-fA-F]{2})*", value) or len(value) // 2 not in sizes:
+            raise ValueError
+        return value.lower()
+
+    return read
+
+
+def number(bits: int):
+    def read(value):
+        if type(value) is not int or not 0 <= value < 1 << bits:
+            raise ValueError
+        return value
+
+    return read
+
+
+def one_of(*values):
+    def read(value):
+        if not any(type(value) is type(v) and value == v for v in values):
+            raise ValueError
+        return value
+
+    return read
+
+
+def or_null(read):
+    return lambda value: None if value is None else read(value)
+
+
+def text(value):
+    if type(value) is not str:
+        raise ValueError
+    return value
+
+
+WRAPPED_32 = hex_of(60, 64)
+SET_FIELDS = {
+    "activated_at": or_null(number(63)), "archived_at": or_null(number(63)), "created_at": number(63),
+    "description": text, "kek_id": hex_of(16), "key_id": hex_of(*range(1, 256)), "key_label": text,
+    "proof": {"digest": hex_of(32), "wrapped": WRAPPED_32}, "state": one_of("staged", "active", "archived"),
+    "token": {"alias": text, "label": text, "serial": text}, "version": number(32),
+    "wrap": {"algorithm": one_of(1), "iv": one_of("caller"), "max_plaintext": number(32)},
+    "wrapped_ring_key": WRAPPED_32,
+}
+RING_FIELDS = {
+    "format": one_of(1), "generation": number(63), "next_version": number(32), "prev_mac": hex_of(32),
+    "ring_id": hex_of(16), "sets": [SET_FIELDS],
+}
+
+
+class RingReader:
+    def __init__(self, find, ignore: str | None = None):
+        self.find, self.ignore = find, ignore
+
+    def refuse(self, rule: str, condition: bool, error: str = "RingTampered") -> None:
+        if condition and rule != self.ignore:
+            raise Refused(error, rule)
+
+    def read(self, generation: int, data: bytes, mac: bytes, seen: dict | None) -> bytes:
+        """Returns the ring key. `seen` is the record that the host has read before."""
+        body = self.parse(data)
+        self.refuse("F-37", body["generation"] < 1 or body["generation"] != generation)
+        self.refuse("F-38", body["generation"] == 1 and body["prev_mac"] != "0" * 64)
+        self.check_sets(body)
+        ring_key = self.ring_key(body)
+        self.refuse("F-43", not hmac.compare_digest(mac, ring_mac(ring_key, data)))
+        if seen is not None:
+            self.check_seen(body, mac, seen)
+        return ring_key
+
+    def parse(self, data: bytes) -> dict:
+        def no_fraction(literal: str) -> int:
+            self.refuse("F-35", True)
+            return int(float(literal))
+
+        lenient = self.ignore == "F-35"
+        try:
+            decoded = data.decode("utf-8-sig", "replace") if lenient else data.decode()
+            read = json.loads(decoded, parse_float=no_fraction, strict=not lenient)
+        except ValueError:
+            raise Refused("RingTampered", "F-35") from None
+        self.refuse("F-36", isinstance(read, dict) and read.get("format", 1) != 1, "Store")
+        body = self.fields(RING_FIELDS, read)
+        self.refuse("F-35", canonical({**body, "sets": sorted(body["sets"], key=lambda s: s["version"])}) != data)
+        return body
+
+    def fields(self, schema, value):
+        if isinstance(schema, dict):
+            self.refuse("F-36", type(value) is not dict or value.keys() != schema.keys())
+            return {name: self.fields(schema.get(name, lambda v: v), v) for name, v in value.items()}
+        if isinstance(schema, list):
+            self.refuse("F-36", type(value) is not list)
+            return [self.fields(schema[0], item) for item in value]
+        try:
+            return schema(value)
+        except ValueError:
+            self.refuse("F-36", True)
+            return value
+
+    def check_sets(self, body: dict) -> None:
+        versions = [s["version"] for s in body["sets"]]
+        self.refuse("F-39", len(set(versions)) != len(versions) or 0 in versions)
+        self.refuse("F-39", any(version >= body["next_version"] for version in versions))
+        self.refuse("F-40", [s["state"] for s in body["sets"]].count("active") != 1)
+        for s in body["sets"]:
+            activated, archived = s["activated_at"] is not None, s["archived_at"] is not None
+            self.refuse("F-41", s["state"] == "staged" and (activated or archived))
+            self.refuse("F-41", s["state"] == "active" and (not activated or archived))
+            self.refuse("F-41", s["state"] == "archived" and not archived)
+
+    def ring_key(self, body: dict) -> bytes:
+        keys = set()
+        for s in body["sets"]:
+            kek = self.find(bytes.fromhex(s["kek_id"]), bytes.fromhex(body["ring_id"]), s["version"])
+            wrapped = bytes.fromhex(s["wrapped_ring_key"])
+            try:
+                keys.add(unwrap(kek, len(wrapped) - 48, wrapped, ring_key_aad(kek)))
+            except InvalidTag:
+                raise Refused("RingTampered", "F-42") from None
+            check_proof(kek, bytes.fromhex(s["proof"]["wrapped"]), bytes.fromhex(s["proof"]["digest"]))
+        return keys.pop()
+
+    def check_seen(self, body: dict, mac: bytes, seen: dict) -> None:
+        before = json.loads(seen["body"])
+        self.refuse("F-46", body["ring_id"] != before["ring_id"], "WrongRing")
+        self.refuse("F-45", body["generation"] < before["generation"], "RingRolledBack")
+        same, next_one = body["generation"] == before["generation"], body["generation"] == before["generation"] + 1
+        self.refuse("F-45", same and mac.hex() != seen["mac"], "RingForked")
+        self.refuse("F-45", next_one and body["prev_mac"] != seen["mac"], "RingForked")
+
+
+def check_proof(kek: Kek, wrapped: bytes, digest: bytes) -> None:
+    try:
+        proof = unwrap(kek, len(wrapped) - 48, wrapped, proof_aad(kek))
+    except InvalidTag:
+        raise Refused("WrongKey", "F-44") from None
+    if hashlib.sha256(proof).digest() != digest:
+        raise Refused("WrongKey", "F-44")
