@@ -143,6 +143,8 @@ class HSMSEAL_API Pkcs11Session {
 
  private:
   friend struct pkcs11::SessionAccess;
+  Pkcs11Session() = default;
+  void open(const Pkcs11Module& module, const TokenSelector& selector, TokenInfo token, SessionMode mode);
   void check_made_as_asked(KeyHandle made, const KeyTemplate& key);
   struct State;
   std::unique_ptr<State> state_;

@@ -16,6 +16,8 @@ namespace {
 
 constexpr std::size_t kMostSessions = 4096;
 
+bool is_path(const std::string& driver) { return std::filesystem::path(driver).has_parent_path(); }
+
 const core::Vendor* find_vendor(std::string_view alias) {
   const auto vendors = core::vendors();
   const auto found = std::find_if(vendors.begin(), vendors.end(), [&](const auto& v) { return v.alias == alias; });
@@ -48,8 +50,8 @@ std::string TokenSelector::describe() const {
 }
 
 Host& Host::driver(std::string alias, DriverOptions options) {
-  if (alias.empty() || alias.find('/') != std::string::npos) {
-    throw InvalidArgumentError("a driver's alias must not be empty nor hold a '/'");
+  if (alias.empty() || is_path(alias)) {
+    throw InvalidArgumentError("a driver's alias must not be empty nor look like a path");
   }
   if (options.library.empty() && find_vendor(alias) == nullptr) {
     throw InvalidArgumentError(fmt::format("driver '{}' has no default path; give its library", alias));
@@ -88,7 +90,7 @@ DriverOptions Host::driver_for(const TokenBinding& binding) const {
   DriverOptions options;
   if (const auto named = drivers_.find(binding.driver); named != drivers_.end()) options = named->second;
   if (!options.library.empty()) return options;
-  if (binding.driver.find('/') != std::string::npos) {
+  if (is_path(binding.driver)) {
     options.library = binding.driver;
     return options;
   }

@@ -6,6 +6,8 @@
 
 #include <hsmseal/error.hpp>
 
+#include "pkcs11/session_access.hpp"
+
 namespace hsmseal::keywrap {
 
 TokenConnection::TokenConnection(std::string alias, TokenBinding binding, DriverOptions driver)
@@ -35,13 +37,13 @@ std::shared_ptr<SessionPool> TokenConnection::connect(const Identity* expected) 
         fmt::format("token '{}' allows one session only; hsmseal needs one for the login and one to work", alias_));
   }
   // The login of a process ends with its last session, so one stays open that nothing else can break.
-  Pkcs11Session anchor{module_, binding_.select};
+  Pkcs11Session anchor = pkcs11::SessionAccess::open(*module_, binding_.select, found);
   anchor.login(binding_.pin, binding_.low_pin_count);
   anchor_.emplace(std::move(anchor));
   pool_ = std::make_shared<SessionPool>(
       alias_,
-      [module = module_, select = binding_.select] {
-        return Pkcs11Session{module, select};
+      [module = module_, select = binding_.select, found] {
+        return pkcs11::SessionAccess::open(*module, select, found);
       },
       most, binding_.limits.session_wait);
   return pool_;
@@ -54,7 +56,7 @@ TokenInfo TokenConnection::token() const {
 
 Pkcs11Session TokenConnection::open_session() const {
   const std::scoped_lock lock{mutex_};
-  return Pkcs11Session{module_, binding_.select};
+  return pkcs11::SessionAccess::open(*module_, binding_.select, anchor_->token());
 }
 
 }  // namespace hsmseal::keywrap

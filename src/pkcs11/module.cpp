@@ -21,7 +21,7 @@ template <typename Item, typename Fill>
 std::vector<Item> filled_list(const Fill& fill) {
   std::vector<Item> items(64);
   for (;;) {
-    CK_ULONG count = items.size();
+    auto count = static_cast<CK_ULONG>(items.size());
     const CK_RV rv = fill(items.data(), &count);
     if (rv == CKR_BUFFER_TOO_SMALL) {
       items.resize(std::max<std::size_t>(items.size() * 2, count));
@@ -120,15 +120,16 @@ TokenInfo Pkcs11Module::token(const TokenSelector& selector) const {
 
 std::vector<MechanismInfo> Pkcs11Module::mechanisms(const TokenSelector& selector) const {
   const TokenInfo where = token(selector);
+  const auto slot = static_cast<CK_SLOT_ID>(where.slot);
   CK_RV last = CKR_OK;
   const auto types = filled_list<CK_MECHANISM_TYPE>([&](CK_MECHANISM_TYPE* items, CK_ULONG* count) {
-    return last = driver_->call(&CK_FUNCTION_LIST::C_GetMechanismList, where.slot, items, count);
+    return last = driver_->call(&CK_FUNCTION_LIST::C_GetMechanismList, slot, items, count);
   });
   if (last != CKR_OK) pkcs11::throw_failure("C_GetMechanismList", last, where.label);
   std::vector<MechanismInfo> mechanisms;
   for (const CK_MECHANISM_TYPE type : types) {
     CK_MECHANISM_INFO info{};  // zeroed: SoftHSM 2.6.1 only sets bits in what it finds
-    if (const CK_RV rv = driver_->call(&CK_FUNCTION_LIST::C_GetMechanismInfo, where.slot, type, &info); rv != CKR_OK) {
+    if (const CK_RV rv = driver_->call(&CK_FUNCTION_LIST::C_GetMechanismInfo, slot, type, &info); rv != CKR_OK) {
       pkcs11::throw_failure("C_GetMechanismInfo", rv, where.label);
     }
     mechanisms.push_back({type, pkcs11::mechanism_name(type), info.ulMinKeySize, info.ulMaxKeySize, info.flags});

@@ -87,16 +87,27 @@ struct Pkcs11Session::State {
 
 Pkcs11Session::Pkcs11Session(std::shared_ptr<Pkcs11Module> module, const TokenSelector& selector, SessionMode mode) {
   if (!module) throw InvalidArgumentError("a session needs a module");
+  open(*module, selector, module->token(selector), mode);
+}
+
+void Pkcs11Session::open(const Pkcs11Module& module, const TokenSelector& selector, TokenInfo token, SessionMode mode) {
   state_ = std::make_unique<State>();
-  state_->driver = module->driver_;
+  state_->driver = module.driver_;
   state_->selector = selector;
-  state_->token = module->token(selector);
+  state_->token = std::move(token);
   const CK_FLAGS flags = CKF_SERIAL_SESSION | (mode == SessionMode::ReadWrite ? CKF_RW_SESSION : 0);
   const CK_RV rv =
       state_->driver->call(&CK_FUNCTION_LIST::C_OpenSession, static_cast<CK_SLOT_ID>(state_->token.slot), flags,
                            static_cast<void*>(nullptr), static_cast<CK_NOTIFY>(nullptr), &state_->handle);
   if (rv != CKR_OK) pkcs11::throw_failure("C_OpenSession", rv, state_->token.label);
   state_->open = true;
+}
+
+Pkcs11Session pkcs11::SessionAccess::open(const Pkcs11Module& module, const TokenSelector& selector,
+                                          const TokenInfo& token) {
+  Pkcs11Session session;
+  session.open(module, selector, token, SessionMode::ReadWrite);
+  return session;
 }
 
 Pkcs11Session::Pkcs11Session(Pkcs11Session&& other) noexcept = default;
@@ -237,7 +248,7 @@ KeyHandle Pkcs11Session::generate_aes_key(const KeyTemplate& key) {
   }
   const CK_OBJECT_CLASS secret_key = CKO_SECRET_KEY;
   const CK_KEY_TYPE aes = CKK_AES;
-  const CK_ULONG value_bytes = key.bytes;
+  const auto value_bytes = static_cast<CK_ULONG>(key.bytes);
   const CK_BBOOL& encrypts = key.use == KeyUse::EncryptDecrypt ? kTrue : kFalse;
   const CK_BBOOL& signs = key.use == KeyUse::SignVerify ? kTrue : kFalse;
   // Every attribute that decides over the key's safety is said, since the drivers' defaults differ.

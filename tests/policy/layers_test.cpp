@@ -66,7 +66,8 @@ const std::vector<std::pair<std::string, std::string>> kHomes = {
 };
 
 /// Operating system headers, which belong into src/platform alone.
-const std::set<std::string> kSystemHeaders = {"dlfcn.h", "fcntl.h", "unistd.h", "pthread.h", "windows.h", "poll.h"};
+const std::set<std::string> kSystemHeaders = {"aclapi.h", "sddl.h",    "dlfcn.h",   "fcntl.h",
+                                              "unistd.h", "pthread.h", "windows.h", "poll.h"};
 
 std::string stem(const std::string& include) { return fs::path(include).stem().string(); }
 

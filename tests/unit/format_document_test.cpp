@@ -2,9 +2,10 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <regex>
 #include <set>
+#include <sstream>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -43,52 +44,57 @@ std::vector<std::string> all_between(const std::string& text, char mark) {
 }
 
 /// The paragraphs that begin with a rule's number, each as one line.
-std::vector<std::string> rule_paragraphs(const std::string& document) {
-  static const std::regex kContinued(R"(\n  +)");
-  const std::string unfolded = std::regex_replace(document, kContinued, " ");
+std::vector<std::string> rule_paragraphs() {
+  std::istringstream document(content_of(kSource / "src" / "FORMAT.md"));
   std::vector<std::string> paragraphs;
-  for (std::size_t at = 0; at < unfolded.size();) {
-    const std::size_t end = std::min(unfolded.find('\n', at), unfolded.size());
-    if (unfolded.compare(at, 6, "* **F-") == 0) paragraphs.push_back(unfolded.substr(at, end - at));
-    at = end + 1;
+  bool in_rule = false;
+  for (std::string line; std::getline(document, line);) {
+    const bool continues = in_rule && line.starts_with("  ");
+    in_rule = continues || line.starts_with("* **F-");
+    if (continues) paragraphs.back() += line.substr(1);
+    if (in_rule && !continues) paragraphs.push_back(line);
   }
   return paragraphs;
 }
 
 /// In their order, numbered without gaps.
 std::vector<Rule> rules() {
-  static const std::regex kRule(R"(\* \*\*(F-[0-9]+)\*\* .* Shown by (.*))");
+  static const std::string kShownBy = " Shown by ";
   std::vector<Rule> found;
-  for (const std::string& paragraph : rule_paragraphs(content_of(kSource / "src" / "FORMAT.md"))) {
+  for (const std::string& paragraph : rule_paragraphs()) {
     INFO(paragraph);
-    std::smatch match;
-    REQUIRE(std::regex_match(paragraph, match, kRule));
-    found.push_back({match[1], all_between(match[2], '`'), all_between(match[2], '"')});
-    CHECK(found.back().number == "F-" + std::to_string(found.size()));
+    const std::string number = "F-" + std::to_string(found.size() + 1);
+    CHECK(paragraph.starts_with("* **" + number + "** "));
+    const std::size_t shown_by = paragraph.find(kShownBy);
+    REQUIRE(shown_by != std::string::npos);
+    const std::string shown = paragraph.substr(shown_by + kShownBy.size());
+    found.push_back({number, all_between(shown, '`'), all_between(shown, '"')});
   }
   return found;
 }
 
-/// The names of all TEST_CASEs below tests/.
+/// The names of all TEST_CASEs below tests/, without their quotation marks.
 std::set<std::string> test_names() {
-  static const std::regex kTestCase("TEST_CASE\\(\\s*((?:\"(?:[^\"\\\\]|\\\\.)*\"\\s*)+)[,)]");
+  static const std::string kTestCase = "\nTEST_CASE(\"";
   std::set<std::string> names;
   for (const auto& entry : fs::recursive_directory_iterator(kSource / "tests")) {
     if (!entry.path().string().ends_with("_test.cpp")) continue;
     const std::string source = content_of(entry.path());
-    for (std::sregex_iterator found(source.begin(), source.end(), kTestCase), end; found != end; ++found) {
-      std::string name;
-      for (const auto& part : all_between((*found)[1], '"')) name += part;
-      names.insert(name);
+    for (std::size_t at = source.find(kTestCase); at != std::string::npos; at = source.find(kTestCase, at + 1)) {
+      const std::size_t begin = at + kTestCase.size();
+      names.insert(source.substr(begin, source.find('"', begin) - begin));
     }
   }
   return names;
 }
 
-bool matches(const std::string& name, const std::string& pattern) {
-  std::string expression;
-  for (const char character : pattern) expression += character == '*' ? std::string(".*") : std::string(1, character);
-  return std::regex_match(name, std::regex(expression));
+/// Whether a name is what a pattern means, in which * stands for any characters.
+bool matches(std::string_view name, std::string_view pattern) {
+  if (pattern.empty()) return name.empty();
+  if (pattern.front() != '*') {
+    return !name.empty() && name.front() == pattern.front() && matches(name.substr(1), pattern.substr(1));
+  }
+  return matches(name, pattern.substr(1)) || (!name.empty() && matches(name.substr(1), pattern));
 }
 
 }  // namespace
