@@ -19,8 +19,8 @@ using ByteView = std::span<const std::byte>;
 
 /// A fixed number of secret bytes: a password, a PIN, a key.
 ///
-/// The memory is kept out of core dumps, locked against swapping as far as the process may lock memory
-/// (RLIMIT_MEMLOCK, see secret_memory()), and wiped when the object is destroyed or moved over. It cannot be copied by
+/// The memory is kept out of core dumps, locked against swapping as far as the process may lock memory (RLIMIT_MEMLOCK,
+/// on Windows the minimum working set; see secret_memory()), and wiped when the object is destroyed or moved over. It cannot be copied by
 /// accident: clone() is the greppable way.
 ///
 /// Thread safety: like a standard container.
@@ -70,7 +70,7 @@ struct SecretMemory {
   std::size_t locked = 0;
 };
 
-/// The state of the process's memory for secrets: `locked` below `reserved` means that RLIMIT_MEMLOCK is too low.
+/// The state of the process's memory for secrets: `locked` below `reserved` means that the process may lock too little.
 ///
 /// Thread safety: any thread.
 [[nodiscard]] HSMSEAL_API SecretMemory secret_memory() noexcept;

@@ -256,7 +256,12 @@ std::filesystem::path resolved_path(const Handle& file, const std::filesystem::p
 
 void check_rights(const std::filesystem::path& driver, const Handle& handle, const std::filesystem::path& path,
                   ACCESS_MASK rights) {
-  if (const auto who = stranger(security_of(handle, path), rights, kTrustedInstaller)) {
+  const Security security = security_of(handle, path);
+  if (const std::string owner = text_of(security.owner); owner != kTrustedInstaller && !trusted(owner)) {
+    throw refusal("driver '{0}' could be replaced, since '{1}' belongs to {2}; run: icacls \"{1}\" /setowner *{3}",
+                  shown(driver), shown(path), account(owner), kAdministrators);
+  }
+  if (const auto who = stranger(security, rights, kTrustedInstaller)) {
     throw refusal(
         "driver '{0}' could be replaced, since {1} may change '{2}'; run: icacls \"{2}\" /inheritance:d, then: icacls "
         "\"{2}\" /grant:r *{3}:{4}RX",
