@@ -20,8 +20,8 @@ using ByteView = std::span<const std::byte>;
 /// A fixed number of secret bytes: a password, a PIN, a key.
 ///
 /// The memory is kept out of core dumps, locked against swapping as far as the process may lock memory (RLIMIT_MEMLOCK,
-/// on Windows the minimum working set; see secret_memory()), and wiped when the object is destroyed or moved over. It cannot be copied by
-/// accident: clone() is the greppable way.
+/// on Windows the minimum working set; see secret_memory()), and wiped when the object is destroyed or moved over. It
+/// cannot be copied by accident: clone() is the greppable way.
 ///
 /// Thread safety: like a standard container.
 class HSMSEAL_API SecretBytes {

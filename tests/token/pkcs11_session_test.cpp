@@ -161,9 +161,9 @@ TEST_CASE("what is encrypted in one session is decrypted in another, at any size
   const KeyHandle key = session.generate_aes_key({.id = id, .label = "round trip"});
   const auto found = other.find_key({.id = id, .label = std::nullopt});
   REQUIRE(found);
-  for (const std::size_t size : {0, 1, 16, 100, 4096}) {
-    for (const std::size_t aad_size : {0, 1, 100}) {
-      for (const std::size_t iv_size : {12, 16}) {
+  for (const std::size_t size : {0U, 1U, 16U, 100U, 4096U}) {
+    for (const std::size_t aad_size : {0U, 1U, 100U}) {
+      for (const std::size_t iv_size : {12U, 16U}) {
         CAPTURE(size, aad_size, iv_size);
         const Bytes text = random_bytes(size), aad = random_bytes(aad_size), iv = random_bytes(iv_size);
         const Bytes sealed = session.encrypt(key, {.iv = iv, .aad = aad}, text);
@@ -206,7 +206,7 @@ TEST_CASE("the token's AES-GCM is the host's, in both directions") {
   const auto handle = session.find_key({.id = std::nullopt, .label = "known-gcm"});
   REQUIRE(handle);
   REQUIRE(session.attributes(*handle).value_bytes == key.size());
-  for (const std::size_t size : {0, 1, 31, 32, 1000}) {
+  for (const std::size_t size : {0U, 1U, 31U, 32U, 1000U}) {
     const Bytes text = random_bytes(size), aad = random_bytes(size % 7), iv = random_bytes(crypto::kNonceBytes);
     SecretBytes host{text};
     std::array<std::byte, crypto::kTagBytes> tag{};
@@ -254,7 +254,7 @@ TEST_CASE("the token's HMAC-SHA-256 is the host's") {
   create_hmac_key(session.token(), id, value);
   const auto key = session.find_key({.id = id, .label = std::nullopt});
   REQUIRE(key);
-  for (const std::size_t size : {0, 1, 64, 1000}) {
+  for (const std::size_t size : {0U, 1U, 64U, 1000U}) {
     const Bytes data = random_bytes(size);
     const auto expected = crypto::hmac_sha256(value, data);
     CHECK(session.sign(*key, MacMechanism::HmacSha256, data) == copy_of(expected));

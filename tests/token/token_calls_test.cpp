@@ -125,7 +125,7 @@ TEST_CASE("an envelope of any size costs as many token calls as a small one") {
   const CountedHsm hsm;
   const EnvelopeEncryptor vault{ring_on(hsm.host())};
   warm_up(vault);
-  for (const std::size_t size : {0, 1, 4096, 1 << 20}) {
+  for (const std::size_t size : {0U, 1U, 4096U, 1U << 20}) {
     CAPTURE(size);
     const Bytes large(size);
     Bytes sealed;
@@ -203,6 +203,15 @@ TEST_CASE("a host's limit of sessions holds for any number of threads") {
   CHECK(seal_and_open_in_eight_threads(vault) == 1600);
   CHECK(hsm.open_sessions() <= 3);
   check_no_other_calls(hsm);
+}
+
+TEST_CASE("a host's limit of sessions holds while a set is added") {
+  const CountedHsm hsm;
+  hsm.limit_sessions(2);  // the one that keeps the login, and one that works
+  auto ring = ring_on(host_with(hsm, 1));
+  CHECK(ring.add({.token = "one"}) == 2);
+  CHECK(ring.add({.token = "one", .adopt_key_id = ring.active().key.key_id}) == 3);
+  CHECK_NOTHROW(ring.verify(3));
 }
 
 TEST_CASE("sessions end with the ring that used them, without a logout") {
