@@ -72,7 +72,7 @@ class HSMSEAL_API EnvelopeEncryptor {
   /// @throws WrongRingError        sealed under another ring.
   /// @throws RingOutOfDateError    sealed under a set that is newer than all this host can see.
   /// @throws UnknownVersionError   the ring has no such set.
-  /// @throws StoreError            the set is not known here and the ring's store, asked for news, does not work.
+  /// @throws what KeyRing::refresh() throws: the set is not known here, and the store was asked for news.
   /// @throws OpenError             altered data, wrong context or key: deliberately not told apart.
   ///
   /// Blocking: one unwrap (two token calls).

@@ -82,7 +82,8 @@ class HSMSEAL_API UnknownVersionError : public Error {
   UnknownVersionError(ErrorCode code, const std::string& message);
 };
 
-/// The version is above the newest this host knows: another host has added it and the ring's store does not show it yet.
+/// The version is above the newest this host knows: another host has added it and the ring's store does not show it
+/// yet.
 class HSMSEAL_API RingOutOfDateError final : public UnknownVersionError {
  public:
   explicit RingOutOfDateError(const std::string& message);

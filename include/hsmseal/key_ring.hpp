@@ -60,8 +60,10 @@ class HSMSEAL_API KeyRing {
  public:
   /// Makes a new ring with its first set in an empty store.
   ///
-  /// @throws StoreConflictError  the store holds a ring already: use open().
-  /// @throws what add() throws.
+  /// @param pin  a new one; it remembers this ring from now on.
+  /// @throws StoreConflictError    the store holds a ring already: use open().
+  /// @throws InvalidArgumentError  the pin remembers a ring already.
+  /// @throws what add() throws; as there, a key that was made may stay in the token.
   [[nodiscard]] static KeyRing create(std::shared_ptr<RingStore> store, std::shared_ptr<KeyProvider> provider,
                                       const SetSpec& first, RingPin pin, RingOptions options = {});
 
@@ -70,7 +72,8 @@ class HSMSEAL_API KeyRing {
   /// @throws StoreError           the store is empty or does not work.
   /// @throws WrongRingError       it holds another ring than the pin remembers.
   /// @throws RingTamperedError, RingRolledBackError, RingForkedError  the record was changed or replaced.
-  /// @throws TokenError, KeyNotFoundError, WrongKeyError  no set's key answers.
+  /// @throws TokenError, KeyNotFoundError, WrongKeyError, InvalidArgumentError  no set's key answers: the newest set's
+  ///         reason.
   [[nodiscard]] static KeyRing open(std::shared_ptr<RingStore> store, std::shared_ptr<KeyProvider> provider,
                                     RingPin pin, RingOptions options = {});
 
@@ -87,19 +90,25 @@ class HSMSEAL_API KeyRing {
   ///
   /// @returns the new version. Versions may skip: a number taken by an add() that failed is not used again.
   /// @throws InvalidArgumentError, WrongKeyError, KeyNotFoundError, TokenError  see KeyProvider::provision().
-  /// @throws StoreConflictError  other hosts kept changing the ring; the key that was made stays in the token.
+  /// @throws StoreConflictError, StoreError  the ring could not be changed.
+  /// The sets are as before then, but a key that was made before the failure may stay in the token, unused; it is
+  /// labelled with the ring and the version.
   Version add(const SetSpec& spec, Activation activation = Activation::Now);
 
   /// Makes a staged set the active one and archives the one that was.
   ///
   /// @throws UnknownVersionError   no such set.
-  /// @throws InvalidArgumentError  the set is not staged, or older than the active one: there is no way back to an older
-  ///         set but adding its key anew.
+  /// @throws InvalidArgumentError  the set is not staged, or older than the active one: there is no way back to an
+  ///         older set but adding its key anew.
   void activate(Version version);
 
-  /// Shows on this host that a set's key answers: unwraps its proof and its copy of the ring key.
+  /// Shows on this host that a set's key answers: unwraps its proof and its copy of the ring key; unless the set is
+  /// archived, also that it unwraps what it wraps. Reads the store first if the set is not known here, or staged.
   ///
-  /// @throws UnknownVersionError, WrongKeyError, KeyNotFoundError, TokenError, InvalidArgumentError
+  /// @throws UnknownVersionError  no such set.
+  /// @throws WrongKeyError, KeyNotFoundError, TokenError, InvalidArgumentError  the key does not answer.
+  /// @throws RingTamperedError    the set's copy of the ring key is not this ring's.
+  /// @throws as refresh().
   void verify(Version version);
 
   /// Reads the store now.

@@ -27,7 +27,8 @@ class HSMSEAL_API PinSource {
   /// The value of an environment variable. Other processes of the same user can read it; a file is safer.
   [[nodiscard]] static PinSource environment(std::string name);
 
-  /// Whatever the application returns: from a prompt, a secret manager, the platform's key store.
+  /// Whatever the application returns: from a prompt, a secret manager, the platform's key store. It must not use the
+  /// token that it is asked about, nor any ring on it: those wait for its answer.
   [[nodiscard]] static PinSource callback(Callback ask);
 
   /// No login: for slots whose keys are usable without one.

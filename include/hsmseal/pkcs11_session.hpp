@@ -76,8 +76,8 @@ enum class MacMechanism {
 ///
 /// Usable on its own, without a ring. Closing a session never logs out, since that would log out every other session of
 /// the process; but PKCS#11 ends the login with the last session, so a program that opens and closes sessions keeps one
-/// open. After a call that failed in the token (a login left aside) the session may be stuck in an operation that nobody
-/// can end: it is marked as spent, and every later call throws InvalidArgumentError; open a new one.
+/// open. After a call that failed in the token (a login left aside) the session may be stuck in an operation that
+/// nobody can end: it is marked as spent, and every later call throws InvalidArgumentError; open a new one.
 ///
 /// Thread safety: none; may be moved between threads.
 /// Blocking: every member but token() and usable() calls the driver, which may take as long as it likes.
@@ -99,7 +99,8 @@ class HSMSEAL_API Pkcs11Session {
   /// Whether the session still takes calls: open, and no call has failed in it.
   [[nodiscard]] bool usable() const noexcept;
 
-  /// Logs the whole process in to the token as its user; if it is already, checks that the PIN is the same.
+  /// Logs the whole process in to the token as its user. If it is logged in already, checks that the PIN is the one
+  /// that hsmseal logged in with; the PIN of a login that other code made is not known and not compared.
   ///
   /// A PIN that the token refused is remembered (as a keyed digest) for the life of the process and not tried again:
   /// one C_Login for each PIN value, whichever session or thread asks.
@@ -143,8 +144,6 @@ class HSMSEAL_API Pkcs11Session {
 
  private:
   friend struct pkcs11::SessionAccess;
-  Pkcs11Session() = default;
-  void open(const Pkcs11Module& module, const TokenSelector& selector, TokenInfo token, SessionMode mode);
   void check_made_as_asked(KeyHandle made, const KeyTemplate& key);
   struct State;
   std::unique_ptr<State> state_;

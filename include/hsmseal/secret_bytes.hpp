@@ -71,6 +71,7 @@ struct SecretMemory {
 };
 
 /// The state of the process's memory for secrets: `locked` below `reserved` means that the process may lock too little.
+/// A forked child inherits the figures but not the locks.
 ///
 /// Thread safety: any thread.
 [[nodiscard]] HSMSEAL_API SecretMemory secret_memory() noexcept;

@@ -39,6 +39,9 @@ enum class Concurrency {
 };
 
 /// How to load one PKCS#11 driver.
+///
+/// The environment is the whole process's and setenv() is not safe beside other threads' getenv(): a program that uses
+/// `environment` loads the driver (Pkcs11Module::load) before it starts threads.
 struct DriverOptions {
   std::filesystem::path library = {};  ///< absolute; not writable by group or others, nor any folder above it
   std::string start_up = {};           ///< goes to CK_C_INITIALIZE_ARGS.pReserved; empty passes NULL
@@ -49,7 +52,7 @@ struct DriverOptions {
 /// How much of a token one process may take.
 struct SessionLimits {
   std::size_t max_sessions = 8;  ///< 1 to 4096 sessions that work, besides the one that keeps the login
-  std::chrono::milliseconds session_wait{10'000};  ///< how long a call waits for a free session
+  std::chrono::milliseconds session_wait{10'000};  ///< 1 ms to 24 h: how long a call waits for a free session
 };
 
 /// What to do when the token says that few PIN tries are left (CKF_USER_PIN_COUNT_LOW or CKF_USER_PIN_FINAL_TRY).
@@ -79,6 +82,7 @@ class HSMSEAL_API Host {
   /// paths are kept and only the other options change.
   ///
   /// Aliases known from the start: see driver_aliases().
+  /// @throws InvalidArgumentError  the alias is empty or a path, or no library is given and none is known.
   Host& driver(std::string alias, DriverOptions options);
 
   /// Names a token.

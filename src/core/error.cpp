@@ -23,7 +23,8 @@ TokenError::TokenError(TokenFailure failure, const std::string& message)
 TokenError::TokenError(ErrorCode code, TokenFailure failure, const std::string& message)
     : Error(code, message), failure_(std::move(failure)) {}
 TokenLoginError::TokenLoginError(TokenFailure failure, const std::string& message)
-    : TokenError(ErrorCode::TokenLogin, std::move(failure), message) {}
+    : TokenError(ErrorCode::TokenLogin, {std::move(failure.function), failure.rv, std::move(failure.rv_name), false},
+                 message) {}
 TokenUnavailableError::TokenUnavailableError(TokenFailure failure, const std::string& message)
     : TokenError(ErrorCode::TokenUnavailable, std::move(failure), message) {}
 KeyNotFoundError::KeyNotFoundError(const std::string& message) : Error(ErrorCode::KeyNotFound, message) {}

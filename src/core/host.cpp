@@ -1,6 +1,7 @@
 #include <hsmseal/token_binding.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <system_error>
 #include <utility>
 
@@ -14,7 +15,10 @@
 namespace hsmseal {
 namespace {
 
+using namespace std::chrono_literals;
+
 constexpr std::size_t kMostSessions = 4096;
+constexpr std::chrono::milliseconds kLongestWait = 24h;
 
 bool is_path(const std::string& driver) { return std::filesystem::path(driver).has_parent_path(); }
 
@@ -67,9 +71,10 @@ Host& Host::token(std::string alias, TokenBinding binding) {
     throw InvalidArgumentError(fmt::format("token '{}' has an empty selector; give its label or serial", alias));
   }
   const SessionLimits& limits = binding.limits;
-  if (limits.max_sessions == 0 || limits.max_sessions > kMostSessions || limits.session_wait.count() <= 0) {
-    throw InvalidArgumentError(
-        fmt::format("token '{}' must be allowed 1 to {} sessions and some time to wait for one", alias, kMostSessions));
+  if (limits.max_sessions == 0 || limits.max_sessions > kMostSessions || limits.session_wait <= 0ms ||
+      limits.session_wait > kLongestWait) {
+    throw InvalidArgumentError(fmt::format(
+        "token '{}' must be allowed 1 to {} sessions, and 1 ms to 24 hours to wait for one", alias, kMostSessions));
   }
   if (!tokens_.try_emplace(alias, std::move(binding)).second) {
     throw InvalidArgumentError(fmt::format("token '{}' is bound already", alias));

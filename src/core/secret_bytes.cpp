@@ -31,12 +31,14 @@ class LockedPages final : public std::pmr::memory_resource {
   void* do_allocate(std::size_t size, std::size_t) override {
     const std::size_t rounded = whole_pages(size);
     const platform::Pages pages = platform::allocate_pages(rounded);
-    reserved_ += rounded;
-    if (pages.locked) {
-      locked_ += rounded;
-    } else {
-      swappable_.insert(pages.address);
+    try {
+      if (!pages.locked) swappable_.insert(pages.address);
+    } catch (...) {
+      platform::release_pages(pages.address, rounded);
+      throw;
     }
+    reserved_ += rounded;
+    if (pages.locked) locked_ += rounded;
     return pages.address;
   }
 

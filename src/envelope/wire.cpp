@@ -75,7 +75,7 @@ Envelope read(ByteView sealed) {
   const std::size_t wrapped_size = reader.number(2);
   const std::size_t iv_size =
       envelope.suite == Suite::Token ? wrapped_size : wrapped_size - std::min(wrapped_size, kDataKeyBytes + kTagBytes);
-  if (iv_size != 12 && iv_size != 16) throw FormatError("not an envelope: the wrapped data key has another size");
+  if (iv_size != 12 && iv_size != 16) throw FormatError("not an envelope: its wrapped data key or IV has another size");
   envelope.wrapped = reader.take(wrapped_size);
   if (envelope.suite == Suite::DataKey) {
     envelope.commitment = reader.take(kCommitmentBytes);

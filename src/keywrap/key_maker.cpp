@@ -41,13 +41,20 @@ Key adopt_key(Pkcs11Session& session, const SetSpec& spec) {
   const auto handle = session.find_key({.id = spec.adopt_key_id});
   if (!handle) {
     throw KeyNotFoundError(
-        fmt::format("no key with CKA_ID {} to adopt on token '{}'", core::to_hex(*spec.adopt_key_id), spec.token));
+        fmt::format("no key with CKA_ID {} to adopt on token '{}'; list the token's keys with its vendor's tool",
+                    core::to_hex(*spec.adopt_key_id), spec.token));
   }
   const KeyAttributes told = session.attributes(*handle);
   if (!pkcs11::serves(told, KeyUse::EncryptDecrypt, kKeyBytes)) {
     throw WrongKeyError(
         fmt::format("the key with CKA_ID {} on token '{}' is not an AES-256 key for encryption and "
                     "decryption",
+                    core::to_hex(*spec.adopt_key_id), spec.token));
+  }
+  if (!told.token.value_or(false)) {
+    throw WrongKeyError(
+        fmt::format("the key with CKA_ID {} on token '{}' is a session object, which would vanish; make it "
+                    "with CKA_TOKEN true",
                     core::to_hex(*spec.adopt_key_id), spec.token));
   }
   std::set<KeyWeakness> refused;
@@ -72,22 +79,32 @@ void expect_refusal(Pkcs11Key& key, Bytes wrapped, ByteView aad, std::size_t cha
   throw WrongKeyError(fmt::format("the token opens AES-GCM with a changed {}; it cannot protect keys", what));
 }
 
-/// Real operations tell what capability lists do not: that two encryptions differ, that a session opened after the key
-/// was made can use it, and that every kind of change is refused.
-void probe(Pkcs11Key& key, const Key& found, Pkcs11Session& later_session) {
+/// Shows that a session opened after the key was made finds it and unwraps with it.
+void check_in_later_session(const Pkcs11Key& key, const Key& found, SessionPool& pool, ByteView wrapped, ByteView aad,
+                            const SecretBytes& expected) {
+  pool.close_idle();
+  auto session = pool.acquire();
+  const auto handle = session->find_key({.id = found.id});
+  if (!handle) {
+    throw KeyNotFoundError("the new key is not found from a second session; if the token is one of a group, try again");
+  }
+  if (!crypto::equal(key.unwrap_in(*session, *handle, wrapped, aad).view(), expected.view())) {
+    throw WrongKeyError("the token does not decrypt what it encrypted; it cannot protect keys");
+  }
+}
+
+/// Real operations tell what capability lists do not: that two encryptions differ, that another session can use the
+/// key, and that every kind of change is refused.
+void probe(Pkcs11Key& key, const Key& found, SessionPool& pool) {
   const SecretBytes secret = crypto::random_secret(kKeyBytes);
   const auto aad = crypto::random_array<24>();
   const Bytes first = key.wrap(secret.view(), aad);
   const Bytes second = key.wrap(secret.view(), aad);
   if (std::equal(first.begin() + crypto::kNonceBytes, first.end(), second.begin() + crypto::kNonceBytes)) {
-    throw WrongKeyError("the token encrypts the same bytes to the same ciphertext under two IVs");
+    throw WrongKeyError(
+        "the token encrypts the same bytes to the same ciphertext under two IVs; it cannot protect keys");
   }
-  const auto handle = later_session.find_key({.id = found.id});
-  if (!handle)
-    throw KeyNotFoundError("the key is not found from a second session; if the token is one of a group, wait");
-  if (!crypto::equal(key.unwrap_in(later_session, *handle, first, aad).view(), secret.view())) {
-    throw WrongKeyError("the token does not decrypt what it encrypted");
-  }
+  check_in_later_session(key, found, pool, first, aad, secret);
   auto other_aad = aad;
   other_aad[0] ^= std::byte{1};
   expect_refusal(key, first, aad, 0, "IV");
@@ -99,6 +116,16 @@ void probe(Pkcs11Key& key, const Key& found, Pkcs11Session& later_session) {
     return;
   }
   throw WrongKeyError("the token opens AES-GCM under other associated data; it cannot protect keys");
+}
+
+/// Nothing was sealed under it yet. If this fails too, the key stays in the token, unused, under its label.
+void destroy_unused(SessionPool& pool, KeyHandle key) noexcept {
+  try {
+    auto session = pool.acquire();
+    pkcs11::SessionAccess::destroy_new_key(*session, key);
+  } catch (const Error&) {
+    return;
+  }
 }
 
 void check_spec(const SetSpec& spec) {
@@ -115,19 +142,19 @@ void check_spec(const SetSpec& spec) {
 KeyDescription make_or_adopt_key(TokenConnection& token, const SetSpec& spec, const RingId& ring, Version version) {
   check_spec(spec);
   const auto pool = token.connect(nullptr);
-  Pkcs11Session session = token.open_session();
-  const Key found = spec.adopt_key_id ? adopt_key(session, spec) : make_key(session, spec, ring, version);
+  const Key found = [&] {
+    auto session = pool->acquire();
+    return spec.adopt_key_id ? adopt_key(*session, spec) : make_key(*session, spec, ring, version);
+  }();
   try {
     const WrapProfile profile;
     Pkcs11Key key{pool, found.handle, profile};
-    Pkcs11Session later_session = token.open_session();
-    probe(key, found, later_session);
+    probe(key, found, *pool);
     const TokenInfo info = token.token();
     return {spec.token,  info.label,   info.serial, found.id,
             found.label, found.kek_id, profile,     make_key_proof(key, found.kek_id)};
   } catch (...) {
-    // Nothing was sealed under it yet.
-    if (!spec.adopt_key_id) pkcs11::SessionAccess::destroy_new_key(session, found.handle);
+    if (!spec.adopt_key_id) destroy_unused(*pool, found.handle);
     throw;
   }
 }

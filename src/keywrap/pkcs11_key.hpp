@@ -1,7 +1,8 @@
 #pragma once
 
 #include <memory>
-#include <string>
+#include <mutex>
+#include <optional>
 
 #include <hsmseal/key_wrapper.hpp>
 #include <hsmseal/pkcs11_session.hpp>
@@ -10,28 +11,47 @@
 
 namespace hsmseal::keywrap {
 
+/// What a key must open to be the one that is meant.
+struct KnownProof {
+  KekId kek_id;
+  KeyProof proof;
+};
+
 /// A key found in a token: wraps and unwraps in sessions of a pool.
 ///
 /// Thread safety: as KeyWrapper says.
 class Pkcs11Key final : public KeyWrapper {
  public:
-  Pkcs11Key(std::shared_ptr<SessionPool> pool, KeyHandle handle, WrapProfile profile);
+  /// @param proof  absent for a key that was just made, which has none yet.
+  Pkcs11Key(std::shared_ptr<SessionPool> pool, KeyHandle handle, WrapProfile profile,
+            std::optional<KnownProof> proof = std::nullopt);
 
+  /// Before the first one, what this token wraps is unwrapped again and compared: a token that uses another IV than the
+  /// caller's would seal what nobody can open.
   [[nodiscard]] Bytes wrap(ByteView key, ByteView aad) override;
 
-  /// Drivers answer a wrong tag with errors that also mean a broken device. Which of the two it is shows a round trip of
-  /// bytes that are known to be right: then, and after a second try, it was the ciphertext.
+  /// Drivers answer a wrong tag with errors that also mean a broken device. The proof, which is known to be right,
+  /// shows which of the two it is: if it opens, and the original still does not, it was the ciphertext.
   [[nodiscard]] SecretBytes unwrap(ByteView wrapped, ByteView aad) override;
 
   /// Unwraps in a given session, with the token's own error.
   [[nodiscard]] SecretBytes unwrap_in(Pkcs11Session& session, KeyHandle handle, ByteView wrapped, ByteView aad) const;
 
  private:
-  [[nodiscard]] bool round_trip_works();
+  [[nodiscard]] Bytes wrap_once(ByteView key, ByteView aad) const;
+  [[nodiscard]] SecretBytes unwrap_once(ByteView wrapped, ByteView aad) const;
+  [[nodiscard]] bool round_trip_works() const;
+  /// @throws WrongKeyError  the token unwraps to something else.
+  void compare_after_wrap() const;
+  /// Whether the token and the key work.
+  /// @throws WrongKeyError  another key answers.
+  [[nodiscard]] bool answers() const;
 
-  std::shared_ptr<SessionPool> pool_;
-  KeyHandle handle_;
-  WrapProfile profile_;
+  const std::shared_ptr<SessionPool> pool_;
+  const KeyHandle handle_;
+  const WrapProfile profile_;
+  const std::optional<KnownProof> proof_;
+  std::once_flag compared_;
 };
 
 }  // namespace hsmseal::keywrap

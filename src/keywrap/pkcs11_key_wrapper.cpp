@@ -1,6 +1,7 @@
 #include <hsmseal/pkcs11_key_wrapper.hpp>
 
-#include <functional>
+#include <exception>
+#include <future>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -28,12 +29,10 @@ class Tokens {
   explicit Tokens(Host host) : host_(std::move(host)) {}
 
   [[nodiscard]] std::shared_ptr<TokenConnection> find(const std::string& alias) {
+    const TokenBinding& binding = host_.binding(alias);
     const std::scoped_lock lock{mutex_};
     auto& connection = connections_[alias];
-    if (!connection) {
-      const TokenBinding& binding = host_.binding(alias);
-      connection = std::make_shared<TokenConnection>(alias, binding, host_.driver_for(binding));
-    }
+    if (!connection) connection = std::make_shared<TokenConnection>(alias, binding, host_.driver_for(binding));
     return connection;
   }
 
@@ -52,32 +51,40 @@ class Pkcs11KeyWrapper final : public KeyWrapper {
   [[nodiscard]] Bytes wrap(ByteView key, ByteView aad) override { return proved_key()->wrap(key, aad); }
 
   [[nodiscard]] SecretBytes unwrap(ByteView wrapped, ByteView aad) override {
-    const auto key = proved_key();
+    return proved_key()->unwrap(wrapped, aad);
+  }
+
+ private:
+  using Search = std::shared_future<std::shared_ptr<Pkcs11Key>>;
+
+  /// Threads that come while the key is being looked for wait for that search, and share its failure: a PIN is not
+  /// asked for again for each of them.
+  [[nodiscard]] std::shared_ptr<Pkcs11Key> proved_key() {
+    std::promise<std::shared_ptr<Pkcs11Key>> mine;
+    Search others;
+    {
+      const std::scoped_lock lock{mutex_};
+      if (key_) return key_;
+      others = search_;
+      if (!others.valid()) search_ = mine.get_future().share();
+    }
+    if (others.valid()) return others.get();
     try {
-      return key->unwrap(wrapped, aad);
-    } catch (const OpenError&) {
-      // Before the envelope is blamed, the key is asked for its proof: behind a handle another may have appeared.
-      check_key_proof(*key, description_.kek_id, description_.proof);
+      auto found = find_and_prove();
+      end_search(found);
+      mine.set_value(found);
+      return found;
+    } catch (...) {
+      end_search(nullptr);
+      mine.set_exception(std::current_exception());
       throw;
     }
   }
 
- private:
-  [[nodiscard]] std::shared_ptr<Pkcs11Key> proved_key() {
-    {
-      const std::scoped_lock lock{key_mutex_};
-      if (key_) return key_;
-    }
-    // The lock is held over token calls, but only until the key has been found once: threads wait for one search
-    // instead of each making their own.
-    const std::scoped_lock one_search{search_mutex_};
-    {
-      const std::scoped_lock lock{key_mutex_};
-      if (key_) return key_;
-    }
-    auto found = find_and_prove();
-    const std::scoped_lock lock{key_mutex_};
-    return key_ = std::move(found);
+  void end_search(std::shared_ptr<Pkcs11Key> found) {
+    const std::scoped_lock lock{mutex_};
+    key_ = std::move(found);
+    search_ = {};
   }
 
   [[nodiscard]] std::shared_ptr<Pkcs11Key> find_and_prove() const {
@@ -92,16 +99,17 @@ class Pkcs11KeyWrapper final : public KeyWrapper {
                                              ? "if the token is one of a group, the key may not have reached it yet"
                                              : "its binding has no PIN, and keys may be invisible without a login"));
     }
-    auto key = std::make_shared<Pkcs11Key>(pool, *handle, description_.profile);
-    check_key_proof(*key, description_.kek_id, description_.proof);
-    return key;
+    Pkcs11Key candidate{pool, *handle, description_.profile};
+    check_key_proof(candidate, description_.kek_id, description_.proof);
+    return std::make_shared<Pkcs11Key>(pool, *handle, description_.profile,
+                                       keywrap::KnownProof{description_.kek_id, description_.proof});
   }
 
   const std::shared_ptr<Tokens> tokens_;
   const KeyDescription description_;
-  std::mutex search_mutex_;
-  std::mutex key_mutex_;
+  std::mutex mutex_;
   std::shared_ptr<Pkcs11Key> key_;
+  Search search_;  ///< the one under way, if any
 };
 
 class Pkcs11Provider final : public KeyProvider {

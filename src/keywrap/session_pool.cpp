@@ -12,8 +12,14 @@
 
 namespace hsmseal::keywrap {
 
+namespace {
+
+constexpr std::chrono::seconds kBetweenGrowths{10};
+
+}  // namespace
+
 SessionPool::SessionPool(std::string token, OpenSession open, std::size_t most, std::chrono::milliseconds wait)
-    : token_(std::move(token)), open_session_(std::move(open)), wait_(wait), most_(most) {
+    : token_(std::move(token)), open_session_(std::move(open)), wait_(wait), limit_(most), most_(most) {
   idle_.reserve(most);  // so that giving back never allocates
 }
 
@@ -62,7 +68,10 @@ SessionPool::Lease SessionPool::acquire() {
       --open_;
       // With sessions of its own to wait for, the pool makes do with those; without any, the caller is told.
       const bool shrinks = error.rv() == CKR_SESSION_COUNT && open_ > 0;
-      if (shrinks) most_ = open_;
+      if (shrinks) {
+        most_ = open_;
+        shrunk_at_ = std::chrono::steady_clock::now();
+      }
       next_turn_locked();
       if (!shrinks) throw;
     } catch (...) {
@@ -82,7 +91,17 @@ void SessionPool::give_back(Pkcs11Session session) noexcept {
   } else {
     --open_;
   }
+  // What others took of the token's sessions may be free again.
+  if (most_ < limit_ && std::chrono::steady_clock::now() - shrunk_at_ > kBetweenGrowths) most_ = limit_;
   next_turn_locked();
+}
+
+void SessionPool::close_idle() {
+  std::vector<Pkcs11Session> closing;  // they are closed after the lock is given up
+  closing.reserve(limit_);
+  const std::scoped_lock lock{mutex_};
+  closing.swap(idle_);
+  open_ -= closing.size();
 }
 
 std::size_t SessionPool::open_sessions() const {

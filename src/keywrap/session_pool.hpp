@@ -17,8 +17,8 @@ namespace hsmseal::keywrap {
 /// Sessions with one token, each lent to one thread at a time.
 ///
 /// Sessions are opened when they are needed, up to a limit; then callers wait, first come, first served. When the token
-/// itself says that it has no more (CKR_SESSION_COUNT), the limit shrinks to what is open. A session in which a call
-/// failed is closed, not lent again.
+/// itself says that it has no more (CKR_SESSION_COUNT), the limit shrinks to what is open, for some time. A session in
+/// which a call failed is closed, not lent again.
 ///
 /// Thread safety: all members may run concurrently. The lock is not held while the token is called.
 class SessionPool : public std::enable_shared_from_this<SessionPool> {
@@ -54,6 +54,9 @@ class SessionPool : public std::enable_shared_from_this<SessionPool> {
   /// @throws TokenError             a new session could not be opened.
   [[nodiscard]] Lease acquire();
 
+  /// Closes the sessions that are not lent, for somebody who wants a new one.
+  void close_idle();
+
   /// How many sessions are open, how many may be, and how many callers wait.
   [[nodiscard]] std::size_t open_sessions() const;
   [[nodiscard]] std::size_t limit() const;
@@ -73,7 +76,9 @@ class SessionPool : public std::enable_shared_from_this<SessionPool> {
   const OpenSession open_session_;
   const std::chrono::milliseconds wait_;
   mutable std::mutex mutex_;
-  std::size_t most_;
+  const std::size_t limit_;
+  std::chrono::steady_clock::time_point shrunk_at_{};
+  std::size_t most_;                 ///< what the token gives at present, at most limit_
   std::size_t open_ = 0;             ///< lent, idle and being opened
   std::vector<Pkcs11Session> idle_;  ///< the last one back is the first one lent: its connection is the warmest
   std::deque<Waiter*> waiting_;

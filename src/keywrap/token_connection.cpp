@@ -6,8 +6,6 @@
 
 #include <hsmseal/error.hpp>
 
-#include "pkcs11/session_access.hpp"
-
 namespace hsmseal::keywrap {
 
 TokenConnection::TokenConnection(std::string alias, TokenBinding binding, DriverOptions driver)
@@ -29,21 +27,23 @@ std::shared_ptr<SessionPool> TokenConnection::connect(const Identity* expected) 
     return pool_;
   }
   if (!module_) module_ = Pkcs11Module::load(driver_);
-  const TokenInfo found = module_->token(binding_.select);
+  // The login of a process ends with its last session, so one stays open that nothing else can break.
+  Pkcs11Session anchor{module_, binding_.select};
+  const TokenInfo& found = anchor.token();
   check_identity(found, expected);
   const std::size_t most = pool_limit(binding_.limits.max_sessions, found.max_sessions);
   if (most == 0) {
     throw InvalidArgumentError(
         fmt::format("token '{}' allows one session only; hsmseal needs one for the login and one to work", alias_));
   }
-  // The login of a process ends with its last session, so one stays open that nothing else can break.
-  Pkcs11Session anchor = pkcs11::SessionAccess::open(*module_, binding_.select, found);
   anchor.login(binding_.pin, binding_.low_pin_count);
+  // From here on it is this very token, even if another takes over its label or its slot.
+  exactly_ = {.label = found.label, .serial = found.serial, .model = found.model, .manufacturer = found.manufacturer};
   anchor_.emplace(std::move(anchor));
   pool_ = std::make_shared<SessionPool>(
       alias_,
-      [module = module_, select = binding_.select, found] {
-        return pkcs11::SessionAccess::open(*module, select, found);
+      [module = module_, exactly = exactly_] {
+        return Pkcs11Session{module, exactly};
       },
       most, binding_.limits.session_wait);
   return pool_;
@@ -52,11 +52,6 @@ std::shared_ptr<SessionPool> TokenConnection::connect(const Identity* expected) 
 TokenInfo TokenConnection::token() const {
   const std::scoped_lock lock{mutex_};
   return anchor_->token();
-}
-
-Pkcs11Session TokenConnection::open_session() const {
-  const std::scoped_lock lock{mutex_};
-  return pkcs11::SessionAccess::open(*module_, binding_.select, anchor_->token());
 }
 
 }  // namespace hsmseal::keywrap

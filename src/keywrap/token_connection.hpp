@@ -37,9 +37,6 @@ class TokenConnection {
   /// The token; only after connect() succeeded.
   [[nodiscard]] TokenInfo token() const;
 
-  /// A session of its own beside the pool's, for the time of an administrator's call.
-  [[nodiscard]] Pkcs11Session open_session() const;
-
   /// Whether the binding says how to log in.
   [[nodiscard]] bool logs_in() const noexcept { return binding_.pin.kind() != PinSource::Kind::None; }
 
@@ -52,6 +49,7 @@ class TokenConnection {
   mutable std::mutex mutex_;  ///< held over the first connection, so that many threads make one login
   std::shared_ptr<Pkcs11Module> module_;
   std::optional<Pkcs11Session> anchor_;
+  TokenSelector exactly_;  ///< what the anchor's token is called, every field of it
   std::shared_ptr<SessionPool> pool_;
 };
 

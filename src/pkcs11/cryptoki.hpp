@@ -1,7 +1,7 @@
 #pragma once
 
-// The one place that includes the PKCS#11 header. p11-kit's is 2.40 on Debian 12 and 3.0 later; what hsmseal needs beyond
-// 2.40 it defines as plain constants where it is used.
+// The one place that includes the PKCS#11 header. p11-kit's is 2.40 on Debian 12 and 3.0 later; what hsmseal needs
+// beyond 2.40 it defines as plain constants where it is used.
 #include <p11-kit/pkcs11.h>
 
 #include <string>

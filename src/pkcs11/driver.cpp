@@ -1,7 +1,8 @@
 #include "pkcs11/driver.hpp"
 
 #include <algorithm>
-#include <array>
+#include <atomic>
+#include <cstdlib>
 #include <tuple>
 #include <utility>
 
@@ -44,12 +45,15 @@ void check_complete(const CK_FUNCTION_LIST& list) {
   throw InvalidArgumentError("the driver's function list lacks functions that every PKCS#11 driver must have");
 }
 
+std::atomic<bool> ending = false;
+
 CK_FUNCTION_LIST_PTR function_list(const std::filesystem::path& path) {
   void* const library = platform::open_library(path);
   const auto get_list = reinterpret_cast<CK_C_GetFunctionList>(platform::library_symbol(library, "C_GetFunctionList"));
   if (get_list == nullptr) {
     throw InvalidArgumentError(
-        fmt::format("'{}' is not a PKCS#11 library: it has no C_GetFunctionList", path.string()));
+        fmt::format("'{}' is not a PKCS#11 library: it has no C_GetFunctionList; give the vendor's PKCS#11 library",
+                    path.string()));
   }
   CK_FUNCTION_LIST_PTR functions = nullptr;
   if (const CK_RV rv = get_list(&functions); rv != CKR_OK) throw_failure("C_GetFunctionList", rv, "");
@@ -67,7 +71,9 @@ TokenFailure failure(std::string_view function, CK_RV rv) {
 }
 
 std::string failure_text(std::string_view function, CK_RV rv, std::string_view token) {
-  auto text = fmt::format("{} failed: {} (0x{:x})", function, rv_name(rv), rv);
+  const std::string name = rv_name(rv);
+  auto text = fmt::format("{} failed: {}", function, name);
+  if (!name.starts_with("0x")) text += fmt::format(" (0x{:x})", rv);
   if (!token.empty()) text += fmt::format(" on token '{}'", token);
   return text;
 }
@@ -77,7 +83,12 @@ void throw_failure(std::string_view function, CK_RV rv, std::string_view token) 
 }
 
 Driver::Driver(CK_FUNCTION_LIST_PTR functions, DriverOptions options)
-    : functions_(functions), options_(std::move(options)), shared_(SharedState::of(functions)) {}
+    : functions_(functions), options_(std::move(options)), shared_(SharedState::of(functions)) {
+  // Handlers run in the reverse order, so this one, made after the driver was loaded, runs before the driver's.
+  std::atexit([] { ending = true; });
+}
+
+bool Driver::process_ends() noexcept { return ending; }
 
 void Driver::initialise() {
   start_arguments_.flags = CKF_OS_LOCKING_OK;
@@ -86,7 +97,9 @@ void Driver::initialise() {
   CK_RV rv = call(&CK_FUNCTION_LIST::C_Initialize, static_cast<void*>(&start_arguments_));
   if (rv == CKR_CANT_LOCK) {
     options_.concurrency = Concurrency::Serialized;
-    rv = call(&CK_FUNCTION_LIST::C_Initialize, static_cast<void*>(nullptr));
+    start_arguments_.flags = 0;
+    void* const without_locks = options_.start_up.empty() ? nullptr : &start_arguments_;
+    rv = call(&CK_FUNCTION_LIST::C_Initialize, without_locks);
   } else if (rv == CKR_CRYPTOKI_ALREADY_INITIALIZED) {
     // Somebody else's arguments are in force, and nobody knows whether they allow threads.
     options_.concurrency = Concurrency::Serialized;

@@ -30,10 +30,11 @@ std::set<KeyWeakness> weaknesses(const KeyAttributes& key, KeyUse use, KeyOrigin
   hold(KeyWeakness::Extractable, key.extractable.value_or(true));
   hold(KeyWeakness::WasExposed,
        !key.always_sensitive.value_or(!untold_exposure) || !key.never_extractable.value_or(!untold_exposure));
-  hold(KeyWeakness::WrapsKeys, key.wrap.value_or(false) || key.unwrap.value_or(false));
-  const bool signs = key.sign.value_or(false) || key.verify.value_or(false);
-  const bool encrypts = key.encrypt.value_or(false) || key.decrypt.value_or(false);
-  hold(KeyWeakness::SignsOrDerives, key.derive.value_or(false) || (use == KeyUse::EncryptDecrypt ? signs : encrypts));
+  const auto may = [&](std::optional<bool> told) { return told.value_or(origin == KeyOrigin::Existing); };
+  hold(KeyWeakness::WrapsKeys, may(key.wrap) || may(key.unwrap));
+  const bool signs = may(key.sign) || may(key.verify);
+  const bool encrypts = may(key.encrypt) || may(key.decrypt);
+  hold(KeyWeakness::SignsOrDerives, may(key.derive) || (use == KeyUse::EncryptDecrypt ? signs : encrypts));
   return found;
 }
 

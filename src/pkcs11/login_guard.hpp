@@ -15,8 +15,8 @@ namespace hsmseal::pkcs11 {
 /// PINs are kept as HMAC-SHA-256 under a key that lives as long as the process: a copy of this memory without that key
 /// does not let anybody search for a short PIN.
 ///
-/// Thread safety: the caller holds `mutex` from the first question to the last answer, C_Login included, so that threads
-/// that come with the same PIN cause one C_Login.
+/// Thread safety: the caller holds `mutex` from the first question to the last answer, C_Login included, so that
+/// threads that come with the same PIN cause one C_Login.
 class LoginGuard {
  public:
   using PinDigest = std::array<std::byte, 32>;

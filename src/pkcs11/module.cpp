@@ -16,30 +16,31 @@ namespace {
 
 using pkcs11::Driver;
 
-/// Calls a function that fills a list, with a buffer that grows until the list fits: it may grow between two calls.
+constexpr std::size_t kLongestList = 65'536;
+
+/// Fills a list with a buffer that grows until the list fits: it may grow between two calls.
 template <typename Item, typename Fill>
-std::vector<Item> filled_list(const Fill& fill) {
+std::vector<Item> filled_list(std::string_view function, const std::string& token, const Fill& fill) {
   std::vector<Item> items(64);
   for (;;) {
     auto count = static_cast<CK_ULONG>(items.size());
     const CK_RV rv = fill(items.data(), &count);
-    if (rv == CKR_BUFFER_TOO_SMALL) {
-      items.resize(std::max<std::size_t>(items.size() * 2, count));
-      continue;
-    }
-    if (rv == CKR_OK) items.resize(std::min<std::size_t>(count, items.size()));
-    if (rv != CKR_OK) items.clear();
-    return items;
+    const bool too_small = rv == CKR_BUFFER_TOO_SMALL && items.size() < kLongestList;
+    if (rv != CKR_OK && !too_small) pkcs11::throw_failure(function, rv, token);
+    items.resize(too_small ? items.size() * 2 : std::min<std::size_t>(count, items.size()));
+    if (!too_small) return items;
   }
 }
 
 std::vector<CK_SLOT_ID> slots_with_token(Driver& driver) {
-  CK_RV last = CKR_OK;
-  auto slots = filled_list<CK_SLOT_ID>([&](CK_SLOT_ID* items, CK_ULONG* count) {
-    return last = driver.call(&CK_FUNCTION_LIST::C_GetSlotList, static_cast<CK_BBOOL>(CK_TRUE), items, count);
+  constexpr CK_BBOOL with_token = CK_TRUE;
+  // Drivers look for slots that came or went only when they are asked for the length (PKCS#11 2.40 section 5.5). The
+  // length itself is not used, so a failure here is the next call's to tell.
+  CK_ULONG ignored = 0;
+  driver.call(&CK_FUNCTION_LIST::C_GetSlotList, with_token, static_cast<CK_SLOT_ID*>(nullptr), &ignored);
+  return filled_list<CK_SLOT_ID>("C_GetSlotList", "", [&](CK_SLOT_ID* items, CK_ULONG* count) {
+    return driver.call(&CK_FUNCTION_LIST::C_GetSlotList, with_token, items, count);
   });
-  if (last != CKR_OK) pkcs11::throw_failure("C_GetSlotList", last, "");
-  return slots;
 }
 
 bool matches(const TokenSelector& selector, const TokenInfo& token) {
@@ -121,11 +122,10 @@ TokenInfo Pkcs11Module::token(const TokenSelector& selector) const {
 std::vector<MechanismInfo> Pkcs11Module::mechanisms(const TokenSelector& selector) const {
   const TokenInfo where = token(selector);
   const auto slot = static_cast<CK_SLOT_ID>(where.slot);
-  CK_RV last = CKR_OK;
-  const auto types = filled_list<CK_MECHANISM_TYPE>([&](CK_MECHANISM_TYPE* items, CK_ULONG* count) {
-    return last = driver_->call(&CK_FUNCTION_LIST::C_GetMechanismList, slot, items, count);
-  });
-  if (last != CKR_OK) pkcs11::throw_failure("C_GetMechanismList", last, where.label);
+  const auto types =
+      filled_list<CK_MECHANISM_TYPE>("C_GetMechanismList", where.label, [&](CK_MECHANISM_TYPE* items, CK_ULONG* count) {
+        return driver_->call(&CK_FUNCTION_LIST::C_GetMechanismList, slot, items, count);
+      });
   std::vector<MechanismInfo> mechanisms;
   for (const CK_MECHANISM_TYPE type : types) {
     CK_MECHANISM_INFO info{};  // zeroed: SoftHSM 2.6.1 only sets bits in what it finds

@@ -87,27 +87,16 @@ struct Pkcs11Session::State {
 
 Pkcs11Session::Pkcs11Session(std::shared_ptr<Pkcs11Module> module, const TokenSelector& selector, SessionMode mode) {
   if (!module) throw InvalidArgumentError("a session needs a module");
-  open(*module, selector, module->token(selector), mode);
-}
-
-void Pkcs11Session::open(const Pkcs11Module& module, const TokenSelector& selector, TokenInfo token, SessionMode mode) {
   state_ = std::make_unique<State>();
-  state_->driver = module.driver_;
+  state_->driver = module->driver_;
   state_->selector = selector;
-  state_->token = std::move(token);
+  state_->token = module->token(selector);
   const CK_FLAGS flags = CKF_SERIAL_SESSION | (mode == SessionMode::ReadWrite ? CKF_RW_SESSION : 0);
   const CK_RV rv =
       state_->driver->call(&CK_FUNCTION_LIST::C_OpenSession, static_cast<CK_SLOT_ID>(state_->token.slot), flags,
                            static_cast<void*>(nullptr), static_cast<CK_NOTIFY>(nullptr), &state_->handle);
   if (rv != CKR_OK) pkcs11::throw_failure("C_OpenSession", rv, state_->token.label);
   state_->open = true;
-}
-
-Pkcs11Session pkcs11::SessionAccess::open(const Pkcs11Module& module, const TokenSelector& selector,
-                                          const TokenInfo& token) {
-  Pkcs11Session session;
-  session.open(module, selector, token, SessionMode::ReadWrite);
-  return session;
 }
 
 Pkcs11Session::Pkcs11Session(Pkcs11Session&& other) noexcept = default;
@@ -161,7 +150,7 @@ void Pkcs11Session::State::refuse_risky_login(LowPinCount low_pin_count) {
 }
 
 void Pkcs11Session::State::login(ByteView pin, CK_BYTE_PTR pin_pointer, LowPinCount low_pin_count) {
-  pkcs11::LoginGuard& guard = driver->login_guard(token.label, token.serial);
+  pkcs11::LoginGuard& guard = driver->shared().login_guard(token.label, token.serial);
   const auto digest = pkcs11::LoginGuard::digest(pin);
   const std::scoped_lock one_login_at_a_time{guard.mutex};
   const auto refuse = [&](CK_RV rv, const std::string& message) {
@@ -185,7 +174,15 @@ void Pkcs11Session::State::login(ByteView pin, CK_BYTE_PTR pin_pointer, LowPinCo
   if (rv == CKR_USER_ALREADY_LOGGED_IN && logged_in()) return;
   if (rv == CKR_OK) return guard.accepted(digest);
   switch (rv) {
-    // The token was not reached, so the PIN was not judged and may be tried again.
+    // The PIN was not judged: the token was not reached, or takes no user's login now.
+    case CKR_USER_ALREADY_LOGGED_IN:
+    case CKR_USER_ANOTHER_ALREADY_LOGGED_IN:
+    case CKR_USER_TYPE_INVALID:
+    case CKR_USER_TOO_MANY_TYPES:
+    case CKR_FUNCTION_CANCELED:
+    case CKR_FUNCTION_REJECTED:
+      refuse(rv, pkcs11::failure_text("C_Login", rv, token.label));
+      break;
     case CKR_SESSION_HANDLE_INVALID:
     case CKR_SESSION_CLOSED:
     case CKR_CRYPTOKI_NOT_INITIALIZED:
@@ -224,17 +221,24 @@ std::optional<KeyHandle> Pkcs11Session::find_key(const KeyQuery& query) {
   std::vector<CK_ATTRIBUTE> pattern{attribute(CKA_CLASS, secret_key)};
   if (query.id) pattern.push_back(attribute(CKA_ID, ByteView{*query.id}));
   if (query.label) pattern.push_back(attribute(CKA_LABEL, bytes_of(*query.label)));
-  std::array<CK_OBJECT_HANDLE, 2> found{};
-  CK_ULONG count = 0;
+  const std::scoped_lock alone{state_->driver->shared().object_store};
   state_->must("C_FindObjectsInit", &CK_FUNCTION_LIST::C_FindObjectsInit, pattern.data(),
                static_cast<CK_ULONG>(pattern.size()));
-  state_->must("C_FindObjects", &CK_FUNCTION_LIST::C_FindObjects, found.data(), static_cast<CK_ULONG>(found.size()),
-               &count);
+  std::array<CK_OBJECT_HANDLE, 2> found{};
+  std::size_t count = 0;
+  // Drivers may hand out fewer handles at a time than there are; none means that there are no more.
+  while (count < found.size()) {
+    CK_ULONG more = 0;
+    state_->must("C_FindObjects", &CK_FUNCTION_LIST::C_FindObjects, found.data() + count,
+                 static_cast<CK_ULONG>(found.size() - count), &more);
+    if (more == 0) break;
+    count += std::min<std::size_t>(more, found.size() - count);
+  }
   state_->must("C_FindObjectsFinal", &CK_FUNCTION_LIST::C_FindObjectsFinal);
   if (count == 0) return std::nullopt;
   if (count > 1) {
     throw WrongKeyError(fmt::format(
-        "more than one key with {} on token '{}'; destroy or rename the one that does not belong there",
+        "more than one key with {} on token '{}'; destroy the one that does not belong there",
         query.id ? "CKA_ID " + core::to_hex(*query.id) : "label '" + *query.label + "'", state_->token.label));
   }
   return KeyHandle{found[0]};
@@ -272,12 +276,13 @@ KeyHandle Pkcs11Session::generate_aes_key(const KeyTemplate& key) {
   };
   CK_MECHANISM mechanism{CKM_AES_KEY_GEN, nullptr, 0};
   CK_OBJECT_HANDLE handle = CK_INVALID_HANDLE;
+  const std::scoped_lock alone{state_->driver->shared().object_store};
   state_->must("C_GenerateKey", &CK_FUNCTION_LIST::C_GenerateKey, &mechanism, attributes.data(),
                static_cast<CK_ULONG>(attributes.size()), &handle);
   try {
     check_made_as_asked(KeyHandle{handle}, key);
   } catch (...) {
-    pkcs11::SessionAccess::destroy_new_key(*this, KeyHandle{handle});
+    state_->call(&CK_FUNCTION_LIST::C_DestroyObject, handle);
     throw;
   }
   return KeyHandle{handle};
@@ -286,13 +291,15 @@ KeyHandle Pkcs11Session::generate_aes_key(const KeyTemplate& key) {
 void Pkcs11Session::check_made_as_asked(KeyHandle made, const KeyTemplate& key) {
   const KeyAttributes told = attributes(made);
   const auto weak = pkcs11::weaknesses(told, key.use, pkcs11::KeyOrigin::MadeHere);
-  if (weak.empty() && pkcs11::serves(told, key.use, key.bytes)) return;
-  throw WrongKeyError(fmt::format("token '{}' made a key other than asked for ({}); it is destroyed again",
+  const bool found_again = told.id == key.id && told.token == (key.lifetime == KeyLifetime::Token);
+  if (weak.empty() && found_again && pkcs11::serves(told, key.use, key.bytes)) return;
+  throw WrongKeyError(fmt::format("token '{}' made a key other than asked for ({}); it is not used",
                                   state_->token.label,
-                                  weak.empty() ? "type, size or use differ" : pkcs11::describe(weak)));
+                                  weak.empty() ? "type, size, use, id or lifetime differ" : pkcs11::describe(weak)));
 }
 
-void pkcs11::SessionAccess::destroy_new_key(Pkcs11Session& session, KeyHandle key) noexcept {
+void pkcs11::SessionAccess::destroy_new_key(Pkcs11Session& session, KeyHandle key) {
+  const std::scoped_lock alone{session.state_->driver->shared().object_store};
   session.state_->call(&CK_FUNCTION_LIST::C_DestroyObject, static_cast<CK_OBJECT_HANDLE>(key.value));
 }
 

@@ -39,9 +39,9 @@ struct TrustedLibrary {
   FileIdentity identity;
 };
 
-/// Resolves a driver's path and checks that nobody but its owners could have put another file there: absolute, a regular
-/// file, neither it nor any folder above it writable by group or others. A sticky folder (such as /tmp) counts as not
-/// writable if what lies in it belongs to root or to this process's user, since others cannot replace that.
+/// Resolves a driver's path and checks that nobody but its owners could have put another file there: absolute, a
+/// regular file, neither it nor any folder above it writable by group or others. A sticky folder (such as /tmp) counts
+/// as not writable if what lies in it belongs to root or to this process's user, since others cannot replace that.
 /// @throws InvalidArgumentError
 [[nodiscard]] TrustedLibrary trusted_library(const std::filesystem::path& path);
 

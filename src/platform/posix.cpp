@@ -119,8 +119,8 @@ void* open_library(const std::filesystem::path& path) {
   void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     const char* why = ::dlerror();
-    throw InvalidArgumentError(
-        fmt::format("driver '{}' cannot be loaded: {}", path.string(), why != nullptr ? why : "unknown reason"));
+    throw InvalidArgumentError(fmt::format("driver '{}' cannot be loaded: {}; give the vendor's PKCS#11 library",
+                                           path.string(), why != nullptr ? why : "unknown reason"));
   }
   return library;
 }
@@ -131,7 +131,8 @@ SecretBytes read_private_file(const std::filesystem::path& path, std::size_t mos
   const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   struct stat status {};
   if (file.get() < 0 || ::fstat(file.get(), &status) != 0) {
-    throw InvalidArgumentError(fmt::format("file '{}': {}", path.string(), reason(errno)));
+    throw InvalidArgumentError(fmt::format(
+        "file '{}' cannot be opened: {}; make it, with mode 600, or correct the path", path.string(), reason(errno)));
   }
   if (!S_ISREG(status.st_mode)) {
     throw InvalidArgumentError(fmt::format("file '{}' is not a regular file", path.string()));

@@ -18,7 +18,6 @@ namespace {
 using nlohmann::json;
 
 constexpr int kFormat = 1;
-constexpr std::uint64_t kMaxGeneration = std::numeric_limits<std::int64_t>::max();
 constexpr std::size_t kMaxBodyBytes = std::size_t{64} << 20;
 
 constexpr std::array<std::pair<SetState, std::string_view>, 3> kStates{{
@@ -81,10 +80,16 @@ std::array<std::byte, N> hex_array(const json& object, const char* name) {
   return array;
 }
 
-/// Numbers that wrap or lose a fraction here are found when the text is made again and compared.
+template <typename Number>
+Number number_field(const json& value, const char* name) {
+  if (!value.is_number_unsigned() || value.get<std::uint64_t>() > std::numeric_limits<Number>::max()) {
+    malformed(std::string{name} + " is no number, or out of range");
+  }
+  return value.get<Number>();
+}
+
 Timestamp time_field(const json& value) {
-  if (value.get<std::int64_t>() < 0) malformed("a time is out of range");
-  return Timestamp{std::chrono::milliseconds{value.get<std::int64_t>()}};
+  return Timestamp{std::chrono::milliseconds{number_field<std::int64_t>(value, "a time")}};
 }
 
 std::optional<Timestamp> optional_time(const json& value) {
@@ -93,7 +98,7 @@ std::optional<Timestamp> optional_time(const json& value) {
 
 CredentialSet set_from(const json& object) {
   CredentialSet set;
-  set.version = object.at("version").get<Version>();
+  set.version = number_field<Version>(object.at("version"), "a version");
   const auto& name = object.at("state").get_ref<const std::string&>();
   const auto state = std::ranges::find(kStates, std::string_view{name}, &decltype(kStates)::value_type::second);
   if (state == kStates.end()) malformed("a set's state is unknown to this version");
@@ -115,7 +120,7 @@ CredentialSet set_from(const json& object) {
   if (wrap.at("algorithm") != static_cast<int>(WrapAlgorithm::Aes256Gcm) || wrap.at("iv") != kCallerIv) {
     malformed("a set's way to wrap is unknown to this version");
   }
-  key.profile.max_plaintext = wrap.at("max_plaintext").get<std::uint32_t>();
+  key.profile.max_plaintext = number_field<std::uint32_t>(wrap.at("max_plaintext"), "max_plaintext");
   return set;
 }
 
@@ -141,7 +146,7 @@ void check_set(const CredentialSet& set) {
 }
 
 void check_rules(const Body& body) {
-  if (body.generation == 0 || body.generation > kMaxGeneration) malformed("its generation is out of range");
+  if (body.generation == 0) malformed("its generation is out of range");
   if (body.generation == 1 && body.prev_mac != Mac{}) malformed("its first generation has a predecessor");
   Version last = 0;
   for (const auto& set : body.sets) {
@@ -184,17 +189,28 @@ std::string to_text(const Body& body) {
 
 void check_utf8(const std::string& text, std::string_view what) { dump(text, what); }
 
+namespace {
+
+/// A ring's record is a few levels deep; somebody's millions of brackets end here, before they fill the memory.
+bool refuse_depth(int depth, json::parse_event_t, json&) {
+  constexpr int kDeepest = 4;
+  if (depth > kDeepest) malformed("it is nested too deep");
+  return true;
+}
+
+}  // namespace
+
 Body from_text(std::string_view text) {
   if (text.size() > kMaxBodyBytes) malformed("it is longer than 64 MiB");
   try {
-    const json object = json::parse(text);
+    const json object = json::parse(text, refuse_depth);
     if (object.at("format") != kFormat) {
       throw StoreError("the ring's record is of a format that this version does not know; use a newer hsmseal");
     }
     Body body;
     body.id = {hex_array<16>(object, "ring_id")};
-    body.generation = object.at("generation").get<std::uint64_t>();
-    body.next_version = object.at("next_version").get<Version>();
+    body.generation = static_cast<std::uint64_t>(number_field<std::int64_t>(object.at("generation"), "generation"));
+    body.next_version = number_field<Version>(object.at("next_version"), "next_version");
     body.prev_mac = hex_array<32>(object, "prev_mac");
     for (const json& set : object.at("sets")) body.sets.push_back(set_from(set));
     check_rules(body);

@@ -31,8 +31,15 @@ Mac mac_of(std::string_view body, const SecretBytes& ring_key) {
   return crypto::hmac_sha256(mac_key.view(), bytes_of(body));
 }
 
+/// The record of a body, held to the rules that its readers will hold it to.
 RingRecord record_of(const Body& body, const SecretBytes& ring_key) {
   RingRecord record{body.generation, to_text(body), {}};
+  try {
+    if (from_text(record.body) != body) throw RingTamperedError("it reads otherwise than it was written");
+  } catch (const RingTamperedError& error) {
+    throw InvalidArgumentError(
+        fmt::format("the ring is not stored, since no host could read it again: {}", error.what()));
+  }
   record.mac = mac_of(record.body, ring_key);
   return record;
 }
@@ -93,6 +100,7 @@ void check_spec(const SetSpec& spec) {
   if (spec.description.size() > kMaxDescriptionBytes) {
     throw InvalidArgumentError(fmt::format("a description has at most {} bytes", kMaxDescriptionBytes));
   }
+  check_utf8(spec.token, "a token's alias");
   check_utf8(spec.description, "a description");
   check_utf8(spec.key_label, "a key label");
 }
@@ -117,6 +125,9 @@ CredentialSet first_state(CredentialSet set, Activation activation, Timestamp no
   }
   return set;
 }
+
+/// Whether an envelope that names this set shows that the store has news: nobody seals under a staged set.
+bool unexpected(const Snapshot::Entry* entry) { return entry == nullptr || entry->set->state == SetState::Staged; }
 
 void check_parts(const RingCore::Parts& parts) {
   if (!parts.store || !parts.provider) throw InvalidArgumentError("a ring needs a store and a key provider");
@@ -155,6 +166,9 @@ RingCore::RingCore(Parts parts, SecretBytes ring_key, std::shared_ptr<const Snap
 std::shared_ptr<RingCore> RingCore::create(Parts parts, const SetSpec& first) {
   check_parts(parts);
   check_spec(first);
+  if (parts.pin.keeper_->last()) {
+    throw InvalidArgumentError("this pin remembers a ring already; a new ring needs a new pin");
+  }
   const auto taken = [] { return StoreConflictError("the store holds a ring already; open it with KeyRing::open()"); };
   if (parts.store->load()) throw taken();
   Body body;
@@ -166,9 +180,9 @@ std::shared_ptr<RingCore> RingCore::create(Parts parts, const SetSpec& first) {
   set.wrapped_ring_key = wrap_ring_key(*parts.provider->connect(set.key), ring_key, body.id, set);
   body.sets.push_back(first_state(std::move(set), Activation::Now, parts.store->now()));
   const RingRecord record = record_of(body, ring_key);
-  if (!parts.store->compare_and_swap(std::nullopt, record)) throw taken();  // the new key stays in its token
-  parts.pin.keeper_->seen(body, record.mac);
   auto snapshot = std::make_shared<const Snapshot>(std::move(body), record.mac, *parts.provider, nullptr);
+  if (!parts.store->compare_and_swap(std::nullopt, record)) throw taken();
+  parts.pin.keeper_->seen(snapshot->body(), record.mac);
   auto core = std::make_shared<RingCore>(std::move(parts), std::move(ring_key), std::move(snapshot));
   core->tell(Event::Kind::SetAdded, core->active().set());
   core->tell(Event::Kind::SetActivated, core->active().set());
@@ -219,21 +233,26 @@ std::shared_ptr<const Snapshot> RingCore::load_verified() const {
 
 void RingCore::refresh() { publish(load_verified()); }
 
-bool RingCore::may_look_now() {
+/// At most once a second. Threads that come meanwhile wait for the look and see what it found.
+void RingCore::look_for(Version version) {
+  const std::scoped_lock one_look{look_mutex_};
+  if (!unexpected(snapshot()->find(version))) return;
   const auto now = parts_.options.clock();
-  const std::scoped_lock lock{look_mutex_};
-  if (last_look_ && now - *last_look_ < kBetweenLooks) return false;
+  if (last_look_ && now - *last_look_ < kBetweenLooks) return;
   last_look_ = now;
-  return true;
+  refresh();
 }
 
 ConnectedSet RingCore::named_by_envelope(const std::array<std::byte, 4>& ring_prefix, Version version) {
   auto now = snapshot();
   check_ring_prefix(now->body().id, ring_prefix);
   const auto* entry = now->find(version);
-  const bool unexpected = entry == nullptr || entry->set->state == SetState::Staged;
-  if (unexpected && may_look_now()) {
-    refresh();
+  if (unexpected(entry)) {
+    try {
+      look_for(version);
+    } catch (const StoreError&) {
+      if (entry == nullptr) throw;  // a staged set opens without news
+    }
     now = snapshot();
     entry = now->find(version);
   }
@@ -257,9 +276,10 @@ std::shared_ptr<const Snapshot> RingCore::change(const Edit& edit) {
     body.generation = base->body().generation + 1;
     body.prev_mac = base->mac();
     const RingRecord record = record_of(body, ring_key_);
-    if (!parts_.store->compare_and_swap(base->body().generation, record)) continue;
-    parts_.pin.keeper_->seen(body, record.mac);
+    // Made before the store changes, so that nothing can fail between the change and its being in force here.
     auto changed = std::make_shared<const Snapshot>(std::move(body), record.mac, *parts_.provider, base.get());
+    if (!parts_.store->compare_and_swap(base->body().generation, record)) continue;
+    parts_.pin.keeper_->seen(changed->body(), record.mac);
     publish(changed);
     return changed;
   }
@@ -286,6 +306,25 @@ CredentialSet RingCore::prove_new_key(KeyDescription key, const SetSpec& spec, V
   return set;
 }
 
+std::shared_ptr<const Snapshot> RingCore::store_new_set(const CredentialSet& set, Activation activation) {
+  try {
+    return change([&](Body& body, Timestamp now) {
+      const auto place = std::ranges::upper_bound(body.sets, set.version, {}, &CredentialSet::version);
+      const auto stored = body.sets.insert(place, first_state(set, Activation::Later, now));
+      if (activation == Activation::Later) return;
+      if (body.active().version < set.version) {
+        make_active(body, *stored, now);
+      } else {
+        archive(*stored, now);  // a newer set became active meanwhile
+      }
+    });
+  } catch (const StoreConflictError&) {
+    throw StoreConflictError(fmt::format(
+        "other hosts keep changing the ring, so set {} was not stored; its key '{}' stays in token '{}', unused",
+        set.version, set.key.key_label, set.key.token));
+  }
+}
+
 Version RingCore::add(const SetSpec& spec, Activation activation) {
   check_spec(spec);
   // The version is taken before the key is made: its label and all that is wrapped for the set name the version, and
@@ -293,22 +332,13 @@ Version RingCore::add(const SetSpec& spec, Activation activation) {
   Version version = 0;
   const auto reserved = change([&](Body& body, Timestamp) {
     if (body.next_version == std::numeric_limits<Version>::max()) {
-      throw InvalidArgumentError("the ring has no versions left");
+      throw InvalidArgumentError("the ring has no versions left; make a new ring and reseal");
     }
     version = body.next_version++;
   });
   const CredentialSet set =
       prove_new_key(parts_.provider->provision(spec, reserved->body().id, version), spec, version);
-  const auto changed = change([&](Body& body, Timestamp now) {
-    const auto place = std::ranges::upper_bound(body.sets, version, {}, &CredentialSet::version);
-    const auto stored = body.sets.insert(place, first_state(set, Activation::Later, now));
-    if (activation == Activation::Later) return;
-    if (body.active().version < version) {
-      make_active(body, *stored, now);
-    } else {
-      archive(*stored, now);  // a newer set became active meanwhile
-    }
-  });
+  const auto changed = store_new_set(set, activation);
   const CredentialSet& stored = *changed->find(version)->set;
   tell(Event::Kind::SetAdded, stored);
   if (stored.state == SetState::Active) tell(Event::Kind::SetActivated, stored);
@@ -329,15 +359,24 @@ void RingCore::activate(Version version) {
   tell(Event::Kind::SetActivated, *changed->find(version)->set);
 }
 
-void RingCore::verify(Version version) const {
+void RingCore::verify(Version version) {
+  if (unexpected(snapshot()->find(version))) refresh();
   const auto now = snapshot();
   const auto* entry = now->find(version);
   if (entry == nullptr) throw UnknownVersionError(fmt::format("the ring has no credential set {}", version));
   const ConnectedSet set{now, entry};
-  check_key_proof(set.wrapper(), set.set().key.kek_id, set.set().key.proof);
-  if (!crypto::equal(unwrap_ring_key(set).view(), ring_key_.view())) {
-    throw WrongKeyError(fmt::format("credential set {} holds another ring key than this ring's", version));
+  const KekId& kek_id = set.set().key.kek_id;
+  check_key_proof(set.wrapper(), kek_id, set.set().key.proof);
+  // A set that seals, or will, must also wrap what it can unwrap; an archived key may be past that.
+  if (set.set().state != SetState::Archived) {
+    check_key_proof(set.wrapper(), kek_id, make_key_proof(set.wrapper(), kek_id));
   }
+  try {
+    if (crypto::equal(unwrap_ring_key(set).view(), ring_key_.view())) return;
+  } catch (const OpenError&) {
+    // Said below: the ring's copy is not what this key wrapped.
+  }
+  throw RingTamperedError(fmt::format("credential set {} does not hold this ring's key", version));
 }
 
 void RingCore::tell(Event::Kind kind, const CredentialSet& set) const {

@@ -16,7 +16,8 @@ namespace hsmseal::ring {
 
 /// What all handles of one KeyRing share.
 ///
-/// Thread safety: all members may run concurrently. No lock is held while the token or the store is called.
+/// Thread safety: all members may run concurrently. No lock is held while the token is called, and while the store is
+/// only the one that makes threads wait for each other's look into it.
 class RingCore {
  public:
   struct Parts {
@@ -41,7 +42,7 @@ class RingCore {
 
   Version add(const SetSpec& spec, Activation activation);
   void activate(Version version);
-  void verify(Version version) const;
+  void verify(Version version);
   void refresh();
 
   void tell(Event::Kind kind, const CredentialSet& set) const;
@@ -53,7 +54,8 @@ class RingCore {
   /// Applies an edit to the newest ring in the store and stores it, again and again while other hosts are faster.
   std::shared_ptr<const Snapshot> change(const Edit& edit);
   void publish(std::shared_ptr<const Snapshot> snapshot);
-  [[nodiscard]] bool may_look_now();
+  void look_for(Version version);
+  [[nodiscard]] std::shared_ptr<const Snapshot> store_new_set(const CredentialSet& set, Activation activation);
   [[nodiscard]] CredentialSet prove_new_key(KeyDescription key, const SetSpec& spec, Version version) const;
   void recognise_adopted_key(KeyDescription& key, KeyWrapper& wrapper) const;
 

@@ -13,8 +13,9 @@ namespace ring {
 
 void check_same_ring(const SeenRecord& seen, const Body& body) {
   if (body.id != seen.id) {
-    throw WrongRingError(fmt::format("the store holds ring {}, but this host is pinned to ring {}", body.id.to_string(),
-                                     seen.id.to_string()));
+    throw WrongRingError(fmt::format(
+        "the store holds ring {}, but this host is pinned to ring {}; give each ring a store and a pin of its own",
+        body.id.to_string(), seen.id.to_string()));
   }
 }
 
@@ -41,7 +42,13 @@ std::optional<SeenRecord> PinKeeper::last() const {
 
 void PinKeeper::seen(const Body& body, const Mac& mac) {
   const std::scoped_lock lock{mutex_};
-  if (!last_ || body.generation >= last_->generation) last_ = SeenRecord{body.id, body.generation, mac};
+  if (last_) {
+    // Another thread may have seen more meanwhile: an older record is then no news, another history still a fork.
+    check_same_ring(*last_, body);
+    if (body.generation < last_->generation) return;
+    check_follows(*last_, body, mac);
+  }
+  last_ = SeenRecord{body.id, body.generation, mac};
 }
 
 }  // namespace ring

@@ -34,6 +34,7 @@ class PinKeeper {
   [[nodiscard]] std::optional<SeenRecord> last() const;
 
   /// Remembers a record that was checked and whose MAC was verified. An older one than the last changes nothing.
+  /// @throws WrongRingError, RingForkedError  another thread has seen another ring or history meanwhile.
   void seen(const Body& body, const Mac& mac);
 
  private:

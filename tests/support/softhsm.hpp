@@ -38,8 +38,8 @@ class ScratchDirectory {
 class SoftHsm {
  public:
   /// The one that tests share which leave nothing behind. Its tokens are "one", "two", "pins", and two that are both
-  /// labelled "twin". Made at the first call, which also loads its driver and points SOFTHSM2_CONF to it. Fails the test
-  /// if SoftHSM is not installed.
+  /// labelled "twin". Made at the first call, which also loads its driver and points SOFTHSM2_CONF to it. Fails the
+  /// test if SoftHSM is not installed.
   static SoftHsm& instance();
 
   /// Makes tokens with these labels; no driver is loaded.

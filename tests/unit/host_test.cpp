@@ -80,7 +80,8 @@ TEST_CASE("a token without an alias or a selector, or with limits out of range, 
   CHECK_THROWS_AS(host.token("", binding("luna")), InvalidArgumentError);
   CHECK(contains(message_of<InvalidArgumentError>([&] { host.token("prod", binding("luna", {})); }), "'prod'"));
   using Limits = SessionLimits;
-  for (const Limits limits : {Limits{0, 1s}, Limits{4097, 1s}, Limits{SIZE_MAX, 1s}, Limits{8, 0ms}, Limits{8, -1ms}}) {
+  for (const Limits limits :
+       {Limits{0, 1s}, Limits{4097, 1s}, Limits{SIZE_MAX, 1s}, Limits{8, 0ms}, Limits{8, -1ms}, Limits{8, 24h + 1ms}}) {
     TokenBinding wrong = binding("luna");
     wrong.limits = limits;
     CHECK(contains(message_of<InvalidArgumentError>([&] { host.token("prod", wrong); }), "'prod'"));

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <atomic>
+#include <functional>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -22,9 +23,11 @@ class OpenStore final : public RingStore {
  public:
   std::optional<RingRecord> load() override {
     ++loads;
+    if (on_load) on_load();
     return record;
   }
   bool compare_and_swap(std::optional<std::uint64_t> expected, const RingRecord& next) override {
+    if (on_swap) on_swap();
     if (conflicts > 0) {
       --conflicts;
       return false;
@@ -38,7 +41,8 @@ class OpenStore final : public RingStore {
 
   std::optional<RingRecord> record;
   std::vector<RingRecord> history;
-  int loads = 0;
+  std::function<void()> on_load, on_swap;
+  std::atomic<int> loads = 0;
   int conflicts = 0;
   Timestamp clock{1'700'000'000'000ms};
 };
@@ -110,8 +114,18 @@ TEST_CASE("a new ring has one active set") {
 TEST_CASE("a ring is not made where one is") {
   Fixture f;
   const KeyRing ring = f.create();
+  f.pin = RingPin::in_process();
   CHECK_THROWS_AS(f.create(), StoreConflictError);
   CHECK(f.store->history.size() == 1);
+}
+
+TEST_CASE("a pin that remembers a ring is not given to a new one") {
+  Fixture f;
+  KeyRing first = f.create();
+  const int wraps = f.provider->wraps();
+  CHECK_THROWS_AS(KeyRing::create(memory_ring_store(), f.provider, {.token = "t"}, f.pin), InvalidArgumentError);
+  CHECK(f.provider->wraps() == wraps);
+  CHECK_NOTHROW(first.refresh());
 }
 
 TEST_CASE("an empty store holds no ring to open") {
@@ -369,6 +383,77 @@ TEST_CASE("an envelope of a set this host has not seen yet makes it look, at mos
   time += 1ms;
   CHECK(opener.open_text(third, kNoContext).text() == "y");
   CHECK(f.store->loads == loads + 1);
+}
+
+TEST_CASE("threads that meet a new set together look once, and all open it") {
+  constexpr int kThreads = 8;
+  Fixture f;
+  KeyRing here = f.create();
+  const KeyRing there = f.open();
+  const EnvelopeEncryptor opener{there};
+  here.add({.token = "t"});
+  const std::string sealed = EnvelopeEncryptor{here}.seal_text("x", kNoContext);
+  std::atomic<int> started = 0, opened = 0;
+  f.store->on_load = [&] {
+    while (started < kThreads) std::this_thread::yield();
+  };
+  const int loads = f.store->loads;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&] {
+      ++started;
+      if (opener.open_text(sealed, kNoContext).text() == "x") ++opened;
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  CHECK(opened == kThreads);
+  CHECK(f.store->loads == loads + 1);
+}
+
+TEST_CASE("an envelope of a staged set opens while the store is down") {
+  Fixture f;
+  KeyRing here = f.create();
+  const Version staged = here.add({.token = "t"}, Activation::Later);
+  const KeyRing there = f.open();
+  here.activate(staged);
+  const std::string sealed = EnvelopeEncryptor{here}.seal_text("x", kNoContext);
+  f.store->on_load = [] { throw StoreError("the store is down"); };
+  CHECK(EnvelopeEncryptor{there}.open_text(sealed, kNoContext).text() == "x");
+  CHECK(there.find(staged)->state == kStaged);
+}
+
+TEST_CASE("verify finds a staged set that another host added") {
+  Fixture f;
+  KeyRing here = f.create();
+  KeyRing there = f.open();
+  const Version staged = here.add({.token = "t"}, Activation::Later);
+  CHECK_NOTHROW(there.verify(staged));
+}
+
+TEST_CASE("a ring that no host could read again is not stored") {
+  struct Careless final : KeyProvider {
+    explicit Careless(Fixture& fixture) : f(fixture) {}
+    KeyDescription provision(const SetSpec& spec, const RingId& ring, Version version) override {
+      KeyDescription key = f.provider->provision(spec, ring, version);
+      if (spec.description == "no id") key.key_id.clear();
+      if (spec.description == "no proof") key.proof = {};
+      return key;
+    }
+    std::shared_ptr<KeyWrapper> connect(const KeyDescription& key) override {
+      return f.provider->connect(key.key_id.empty() ? f.open().active().key : key);
+    }
+    Fixture& f;
+  };
+  Fixture f;
+  f.create();
+  KeyRing ring = KeyRing::open(f.store, std::make_shared<Careless>(f), f.pin);
+  CHECK_THROWS_AS(ring.add({.token = "t", .description = "no id"}), InvalidArgumentError);
+  CHECK_THROWS_AS(ring.add({.token = "t", .description = "no proof"}), InvalidArgumentError);
+  CHECK_THROWS_AS(ring.add({.token = "\xff"}), InvalidArgumentError);
+  CHECK_NOTHROW(f.open());
+  CHECK(states(ring) == std::vector{kActive});
+  f.store->clock = Timestamp{-1ms};
+  CHECK_THROWS_AS(ring.add({.token = "t"}), InvalidArgumentError);
 }
 
 TEST_CASE("a version below the newest that the ring does not have is unknown, not out of date") {

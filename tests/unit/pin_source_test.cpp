@@ -121,11 +121,11 @@ TEST_CASE("a PIN file has at most 4096 bytes") {
 
 TEST_CASE("a PIN file that its group or others may touch is refused, and the message says how to close it") {
   const PinFile file(kPin);
-  for (const mode_t open : {S_IRGRP, S_IWGRP, S_IXGRP, S_IROTH, S_IWOTH, S_IXOTH, S_IRWXG, S_IRWXO}) {
-    file.set_mode(S_IRUSR | S_IWUSR | open);
+  for (const mode_t open : {040U, 020U, 010U, 04U, 02U, 01U, 070U, 07U}) {
+    file.set_mode(0600U | open);
     CHECK(contains(file.refusal(), "chmod 600"));
   }
-  for (const mode_t closed : {S_IRUSR, S_IRUSR | S_IWUSR, S_IRWXU}) {
+  for (const mode_t closed : {0400U, 0600U, 0700U}) {
     file.set_mode(closed);
     CHECK(file.read() == kPin);
   }
