@@ -57,9 +57,17 @@ class Pkcs11KeyWrapper final : public KeyWrapper {
  private:
   using Search = std::shared_future<std::shared_ptr<Pkcs11Key>>;
 
+  [[nodiscard]] std::shared_ptr<Pkcs11Key> proved_key() {
+    {
+      const std::scoped_lock lock{mutex_};
+      if (key_) return key_;
+    }
+    return search_once();
+  }
+
   /// Threads that come while the key is being looked for wait for that search, and share its failure: a PIN is not
   /// asked for again for each of them.
-  [[nodiscard]] std::shared_ptr<Pkcs11Key> proved_key() {
+  [[nodiscard]] std::shared_ptr<Pkcs11Key> search_once() {
     std::promise<std::shared_ptr<Pkcs11Key>> mine;
     Search others;
     {

@@ -10,9 +10,9 @@
 #include <hsmseal/pkcs11_key_wrapper.hpp>
 
 #include "support/catch.hpp"
+#include "support/expect_error.hpp"
 #include "support/forwarding.hpp"
 #include "support/softhsm.hpp"
-#include "token/expect_error.hpp"
 
 // What people get wrong, each from the outside: the error's type, that its message names the thing, and what to do.
 

@@ -13,9 +13,9 @@
 #include <hsmseal/pkcs11_session.hpp>
 
 #include "support/catch.hpp"
+#include "support/expect_error.hpp"
 #include "support/forwarding.hpp"
 #include "support/softhsm.hpp"
-#include "token/expect_error.hpp"
 #include "token/in_threads.hpp"
 
 using namespace hsmseal;

@@ -12,9 +12,9 @@
 #include "crypto/crypto.hpp"
 #include "pkcs11/key_policy.hpp"
 #include "support/catch.hpp"
+#include "support/expect_error.hpp"
 #include "support/forwarding.hpp"
 #include "support/softhsm.hpp"
-#include "token/expect_error.hpp"
 
 using namespace hsmseal;
 using core::to_hex;

@@ -8,8 +8,8 @@
 #include <hsmseal/pkcs11_key_wrapper.hpp>
 
 #include "support/catch.hpp"
+#include "support/expect_error.hpp"
 #include "support/forwarding.hpp"
-#include "token/expect_error.hpp"
 #include "token/in_threads.hpp"
 
 using namespace hsmseal;

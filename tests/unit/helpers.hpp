@@ -2,13 +2,13 @@
 
 #include <string>
 #include <string_view>
-#include <typeinfo>
 
 #include <hsmseal/secret_bytes.hpp>
 
 #include "core/hex.hpp"
 #include "crypto/crypto.hpp"
 #include "support/catch.hpp"
+#include "support/expect_error.hpp"
 
 namespace hsmseal::test {
 
@@ -29,23 +29,5 @@ inline Bytes with_flipped_bit(ByteView bytes, std::size_t bit) {
   changed.at(bit / 8) ^= std::byte{1} << (bit % 8);
   return changed;
 }
-
-/// The message of the error that `call` must throw: exactly an Expected, not something derived from it. Any other
-/// exception goes on and fails the test.
-template <typename Expected, typename Call>
-std::string message_of(const Call& call) {
-  try {
-    call();
-  } catch (const Expected& error) {
-    INFO(error.what());
-    const bool exactly_this_type = typeid(error) == typeid(Expected);
-    CHECK(exactly_this_type);
-    return error.what();
-  }
-  FAIL("nothing was thrown");
-  return {};
-}
-
-inline bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
 }  // namespace hsmseal::test

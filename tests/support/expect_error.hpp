@@ -1,7 +1,9 @@
 #pragma once
 
+#include <exception>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <typeinfo>
 
 #include <hsmseal/error.hpp>
@@ -17,7 +19,7 @@ Expected error_of(const Call& call) {
   try {
     static_cast<void>(call());
     FAIL("nothing was thrown");
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
     INFO("thrown: " << typeid(error).name() << ": " << error.what());
     REQUIRE(typeid(error) == typeid(Expected));
     thrown.emplace(dynamic_cast<const Expected&>(error));
@@ -31,7 +33,7 @@ std::string message_of(const Call& call) {
   return error_of<Expected>(call).what();
 }
 
-inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+inline bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
 }  // namespace hsmseal::test
 
