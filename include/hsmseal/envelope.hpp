@@ -41,7 +41,8 @@ struct EnvelopeOptions {
 /// Seals secrets under the ring's active credential set, and opens those of every set.
 ///
 /// Thread safety: const members may run concurrently.
-/// Blocking: seal, open, rewrap and reseal call the token and wait at most SessionLimits::session_wait for a session.
+/// Blocking: seal, open, rewrap and reseal call the token and wait at most SessionLimits::session_wait for each session
+/// that they need: one for each wrap or unwrap, more when a key is first used and after a refusal.
 /// @throws from every member that calls the token: TokenError (see retryable(); never retry a TokenLoginError),
 ///         KeyNotFoundError, WrongKeyError, InvalidArgumentError when the set's token is not bound on this host.
 class HSMSEAL_API EnvelopeEncryptor {

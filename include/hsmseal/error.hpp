@@ -82,8 +82,8 @@ class HSMSEAL_API UnknownVersionError : public Error {
   UnknownVersionError(ErrorCode code, const std::string& message);
 };
 
-/// The version is above the newest this host knows: another host has added it and the ring's store does not show it
-/// yet.
+/// The version is not known here: the ring's store does not show it yet, or was read less than a second ago. Another
+/// host may have added it; try again.
 class HSMSEAL_API RingOutOfDateError final : public UnknownVersionError {
  public:
   explicit RingOutOfDateError(const std::string& message);
@@ -176,7 +176,8 @@ class HSMSEAL_API StoreError : public Error {
   StoreError(ErrorCode code, const std::string& message);
 };
 
-/// Another host changed the ring first, again and again. Nothing was changed; try again.
+/// Another host changed the ring first, again and again: try again. Or there is a ring where a new one was to be made:
+/// open that. No set was changed.
 class HSMSEAL_API StoreConflictError final : public StoreError {
  public:
   explicit StoreConflictError(const std::string& message);

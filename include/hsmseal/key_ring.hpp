@@ -51,11 +51,12 @@ enum class Activation {
 /// The versioned credential sets of an application: one seals, all others open.
 ///
 /// A handle: copies share one ring. What is read here is this process's latest verified view of the store; it moves on
-/// with every change made through a handle, with refresh(), and when an envelope names a version that is not known
-/// (at most once a second).
+/// with every change made through a handle, with refresh(), and when an envelope or verify() names a version that is
+/// not known or staged here (for envelopes at most once a second).
 ///
 /// Thread safety: const members may run concurrently with each other and with changes; changes may run concurrently.
-/// Blocking: changes call the store and the token; list(), active(), find(), id() and generation() do not.
+/// Blocking: create(), open(), add() and verify() call the store and the token, activate() and refresh() the store; the
+/// others neither.
 class HSMSEAL_API KeyRing {
  public:
   /// Makes a new ring with its first set in an empty store.
@@ -72,8 +73,8 @@ class HSMSEAL_API KeyRing {
   /// @throws StoreError           the store is empty or does not work.
   /// @throws WrongRingError       it holds another ring than the pin remembers.
   /// @throws RingTamperedError, RingRolledBackError, RingForkedError  the record was changed or replaced.
-  /// @throws TokenError, KeyNotFoundError, WrongKeyError, InvalidArgumentError  no set's key answers: the newest set's
-  ///         reason.
+  /// @throws TokenError, KeyNotFoundError, WrongKeyError, InvalidArgumentError  no set's key answers: the reason of
+  ///         the first that was asked; the active set is, then the newer before the older.
   [[nodiscard]] static KeyRing open(std::shared_ptr<RingStore> store, std::shared_ptr<KeyProvider> provider,
                                     RingPin pin, RingOptions options = {});
 
@@ -90,9 +91,10 @@ class HSMSEAL_API KeyRing {
   ///
   /// @returns the new version. Versions may skip: a number taken by an add() that failed is not used again.
   /// @throws InvalidArgumentError, WrongKeyError, KeyNotFoundError, TokenError  see KeyProvider::provision().
-  /// @throws StoreConflictError, StoreError  the ring could not be changed.
-  /// The sets are as before then, but a key that was made before the failure may stay in the token, unused; it is
-  /// labelled with the ring and the version.
+  /// @throws StoreConflictError  other hosts kept changing the ring.
+  /// @throws as refresh().
+  /// The sets are as before then, unless a StoreError came after the store had stored the change: refresh() and list()
+  /// tell. A key that was made may stay in the token, unused, under its label.
   Version add(const SetSpec& spec, Activation activation = Activation::Now);
 
   /// Makes a staged set the active one and archives the one that was.
@@ -100,6 +102,7 @@ class HSMSEAL_API KeyRing {
   /// @throws UnknownVersionError   no such set.
   /// @throws InvalidArgumentError  the set is not staged, or older than the active one: there is no way back to an
   ///         older set but adding its key anew.
+  /// @throws StoreConflictError, and as refresh().
   void activate(Version version);
 
   /// Shows on this host that a set's key answers: unwraps its proof and its copy of the ring key; unless the set is
@@ -111,8 +114,8 @@ class HSMSEAL_API KeyRing {
   /// @throws as refresh().
   void verify(Version version);
 
-  /// Reads the store now.
-  /// @throws as open().
+  /// Reads the store now. No token is asked.
+  /// @throws StoreError, WrongRingError, RingTamperedError, RingRolledBackError, RingForkedError  as open().
   void refresh();
 
   /// All sets by version, oldest first.

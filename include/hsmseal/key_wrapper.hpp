@@ -49,8 +49,9 @@ struct HSMSEAL_API KeyProvider {
   ///
   /// @returns the key's description, with a proof made by make_key_proof().
   /// @throws InvalidArgumentError  the token is not bound on this host, or the specification is wrong.
-  /// @throws WrongKeyError         the key does not meet the policy; a key made here is destroyed again.
-  /// @throws KeyNotFoundError      no key to adopt.
+  /// @throws WrongKeyError         the key does not meet the policy; a key made here is destroyed again if the token
+  ///         lets it.
+  /// @throws KeyNotFoundError      no key to adopt, or another session does not find the key.
   /// @throws TokenError            the token failed.
   [[nodiscard]] virtual KeyDescription provision(const SetSpec& spec, const RingId& ring, Version version) = 0;
 

@@ -34,7 +34,8 @@ class HSMSEAL_API PinSource {
   /// No login: for slots whose keys are usable without one.
   [[nodiscard]] static PinSource none();
 
-  /// The token asks by itself (PIN pad, PED): C_Login is called with no PIN and may block on a person.
+  /// The token asks by itself (PIN pad, PED): C_Login is called with no PIN and may block on a person, who
+  /// is asked anew by each call that needs the login until it succeeds.
   [[nodiscard]] static PinSource protected_path();
 
   enum class Kind { None, Pin, ProtectedPath };

@@ -13,8 +13,8 @@ namespace hsmseal {
 /// Nothing is loaded until a key is used. Each token then has one session that keeps the login, and up to
 /// SessionLimits::max_sessions that work, each for one thread at a time; threads wait for a free one in the order they
 /// came, up to SessionLimits::session_wait (then TokenUnavailableError). The first use of a token or a key takes as
-/// long as the driver's start, the PIN source and the login do; threads that come meanwhile wait for it and share its
-/// failure.
+/// long as the driver's start, the PIN source and the login do. Threads that come meanwhile for the same key wait for
+/// it and share its failure; for another key of the token they wait, then try themselves.
 ///
 /// Before a key is used for the first time, the token's label and serial are compared with those the set was added
 /// with (before any PIN is sent), the key is found by its CKA_ID, and its proof is unwrapped; before it wraps for the

@@ -79,6 +79,8 @@ enum class MacMechanism {
 /// open. After a call that failed in the token (a login left aside) the session may be stuck in an operation that
 /// nobody can end: it is marked as spent, and every later call throws InvalidArgumentError; open a new one.
 ///
+/// @throws from every member that calls the driver: TokenError.
+/// Lifetime: one that was moved from may only be destroyed or assigned to.
 /// Thread safety: none; may be moved between threads.
 /// Blocking: every member but token() and usable() calls the driver, which may take as long as it likes.
 class HSMSEAL_API Pkcs11Session {

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <set>
-#include <utility>
 
 #include <fmt/format.h>
 
@@ -79,14 +79,15 @@ void expect_refusal(Pkcs11Key& key, Bytes wrapped, ByteView aad, std::size_t cha
   throw WrongKeyError(fmt::format("the token opens AES-GCM with a changed {}; it cannot protect keys", what));
 }
 
-/// Shows that a session opened after the key was made finds it and unwraps with it.
+/// Shows that another session finds the key and unwraps with it: one opened after the key was made, unless other
+/// threads use the token at this very moment.
 void check_in_later_session(const Pkcs11Key& key, const Key& found, SessionPool& pool, ByteView wrapped, ByteView aad,
                             const SecretBytes& expected) {
   pool.close_idle();
   auto session = pool.acquire();
   const auto handle = session->find_key({.id = found.id});
   if (!handle) {
-    throw KeyNotFoundError("the new key is not found from a second session; if the token is one of a group, try again");
+    throw KeyNotFoundError("the key is not found from a second session; if the token is one of a group, try again");
   }
   if (!crypto::equal(key.unwrap_in(*session, *handle, wrapped, aad).view(), expected.view())) {
     throw WrongKeyError("the token does not decrypt what it encrypted; it cannot protect keys");
@@ -123,8 +124,8 @@ void destroy_unused(SessionPool& pool, KeyHandle key) noexcept {
   try {
     auto session = pool.acquire();
     pkcs11::SessionAccess::destroy_new_key(*session, key);
-  } catch (const Error&) {
-    return;
+  } catch (...) {
+    return;  // the first failure is the one to tell
   }
 }
 

@@ -83,8 +83,8 @@ void Pkcs11Key::compare_after_wrap() const {
   // Once may have been a fault in passing; a token that keeps to a wrong IV fails each time.
   if (round_trip_works() || round_trip_works()) return;
   throw WrongKeyError(
-      "the token does not open what it wrapped a moment ago; nothing was sealed; run its vendor's check, or add a set on "
-      "another token");
+      "the token does not open what it wrapped a moment ago; nothing was sealed; run its vendor's check, or add a set "
+      "on another token");
 }
 
 bool Pkcs11Key::answers() const {

@@ -4,7 +4,6 @@
 #include <future>
 #include <map>
 #include <mutex>
-#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -12,7 +11,6 @@
 #include <hsmseal/error.hpp>
 
 #include "core/hex.hpp"
-#include "crypto/crypto.hpp"
 #include "keywrap/key_maker.hpp"
 #include "keywrap/pkcs11_key.hpp"
 #include "keywrap/token_connection.hpp"

@@ -97,11 +97,18 @@ void SessionPool::give_back(Pkcs11Session session) noexcept {
 }
 
 void SessionPool::close_idle() {
-  std::vector<Pkcs11Session> closing;  // they are closed after the lock is given up
+  std::vector<Pkcs11Session> closing;
   closing.reserve(limit_);
+  {
+    const std::scoped_lock lock{mutex_};
+    closing.swap(idle_);
+  }
+  // Their places are free only when they are closed: the token may have no more sessions than these.
+  const std::size_t closed = closing.size();
+  closing.clear();
   const std::scoped_lock lock{mutex_};
-  closing.swap(idle_);
-  open_ -= closing.size();
+  open_ -= closed;
+  next_turn_locked();
 }
 
 std::size_t SessionPool::open_sessions() const {

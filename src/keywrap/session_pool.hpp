@@ -54,7 +54,7 @@ class SessionPool : public std::enable_shared_from_this<SessionPool> {
   /// @throws TokenError             a new session could not be opened.
   [[nodiscard]] Lease acquire();
 
-  /// Closes the sessions that are not lent, for somebody who wants a new one.
+  /// Closes the sessions that are not lent, so that the next one lent is most likely a new one.
   void close_idle();
 
   /// How many sessions are open, how many may be, and how many callers wait.

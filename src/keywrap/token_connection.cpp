@@ -13,11 +13,10 @@ TokenConnection::TokenConnection(std::string alias, TokenBinding binding, Driver
 
 void TokenConnection::check_identity(const TokenInfo& found, const Identity* expected) const {
   if (expected == nullptr || (expected->label == found.label && expected->serial == found.serial)) return;
-  throw WrongKeyError(
-      fmt::format("token '{}' is '{}' (serial {}) on this host, but the set was added with '{}' (serial {}); no PIN "
-                  "was sent; correct "
-                  "the binding",
-                  alias_, found.label, found.serial, expected->label, expected->serial));
+  throw WrongKeyError(fmt::format(
+      "token '{}' is '{}' (serial {}) on this host, but the set was added with '{}' (serial {}); its key is not "
+      "looked for there; correct the binding",
+      alias_, found.label, found.serial, expected->label, expected->serial));
 }
 
 std::shared_ptr<SessionPool> TokenConnection::connect(const Identity* expected) {
@@ -38,11 +37,12 @@ std::shared_ptr<SessionPool> TokenConnection::connect(const Identity* expected) 
   }
   anchor.login(binding_.pin, binding_.low_pin_count);
   // From here on it is this very token, even if another takes over its label or its slot.
-  exactly_ = {.label = found.label, .serial = found.serial, .model = found.model, .manufacturer = found.manufacturer};
+  const TokenSelector exactly{
+      .label = found.label, .serial = found.serial, .model = found.model, .manufacturer = found.manufacturer};
   anchor_.emplace(std::move(anchor));
   pool_ = std::make_shared<SessionPool>(
       alias_,
-      [module = module_, exactly = exactly_] {
+      [module = module_, exactly] {
         return Pkcs11Session{module, exactly};
       },
       most, binding_.limits.session_wait);

@@ -49,7 +49,6 @@ class TokenConnection {
   mutable std::mutex mutex_;  ///< held over the first connection, so that many threads make one login
   std::shared_ptr<Pkcs11Module> module_;
   std::optional<Pkcs11Session> anchor_;
-  TokenSelector exactly_;  ///< what the anchor's token is called, every field of it
   std::shared_ptr<SessionPool> pool_;
 };
 

@@ -4,6 +4,8 @@
 // beyond 2.40 it defines as plain constants where it is used.
 #include <p11-kit/pkcs11.h>
 
+#include <algorithm>
+#include <span>
 #include <string>
 #include <string_view>
 

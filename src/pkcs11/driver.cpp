@@ -1,6 +1,5 @@
 #include "pkcs11/driver.hpp"
 
-#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <tuple>
@@ -83,8 +82,10 @@ void throw_failure(std::string_view function, CK_RV rv, std::string_view token) 
 }
 
 Driver::Driver(CK_FUNCTION_LIST_PTR functions, DriverOptions options)
-    : functions_(functions), options_(std::move(options)), shared_(SharedState::of(functions)) {
-  // Handlers run in the reverse order, so this one, made after the driver was loaded, runs before the driver's.
+    : functions_(functions), options_(std::move(options)), shared_(SharedState::of(functions)) {}
+
+void Driver::stop_at_exit() noexcept {
+  // Handlers run in the reverse order: this one before those of the library and of its C_Initialize.
   std::atexit([] { ending = true; });
 }
 
@@ -123,6 +124,7 @@ std::shared_ptr<Driver> Driver::load(const DriverOptions& options) {
   for (const auto& [name, value] : options.environment) platform::set_environment_variable(name, value);
   auto driver = std::make_shared<Driver>(function_list(library.path), options);
   driver->initialise();
+  stop_at_exit();
   drivers.loaded.emplace(library.identity, Loaded{driver, options});
   return driver;
 }
@@ -135,6 +137,7 @@ std::shared_ptr<Driver> Driver::borrow(void* function_list, Concurrency concurre
   check_complete(*functions);
   DriverOptions options;
   options.concurrency = concurrency;
+  stop_at_exit();
   return std::make_shared<Driver>(functions, std::move(options));
 }
 

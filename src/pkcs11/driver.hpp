@@ -78,6 +78,7 @@ class Driver {
  private:
   void initialise();
   [[nodiscard]] static bool process_ends() noexcept;
+  static void stop_at_exit() noexcept;
 
   CK_FUNCTION_LIST_PTR functions_;
   DriverOptions options_;  ///< kept: drivers retain pointers into their start-up arguments

@@ -82,7 +82,8 @@ struct Pkcs11Session::State {
   std::optional<Bytes> read_attribute(KeyHandle key, CK_ATTRIBUTE_TYPE type, std::size_t most);
   bool logged_in();
   void refuse_risky_login(LowPinCount low_pin_count);
-  void login(ByteView pin, CK_BYTE_PTR pin_pointer, LowPinCount low_pin_count);
+  void login(ByteView pin, LowPinCount low_pin_count);
+  void login_at_token(LowPinCount low_pin_count);
 };
 
 Pkcs11Session::Pkcs11Session(std::shared_ptr<Pkcs11Module> module, const TokenSelector& selector, SessionMode mode) {
@@ -149,7 +150,7 @@ void Pkcs11Session::State::refuse_risky_login(LowPinCount low_pin_count) {
   }
 }
 
-void Pkcs11Session::State::login(ByteView pin, CK_BYTE_PTR pin_pointer, LowPinCount low_pin_count) {
+void Pkcs11Session::State::login(ByteView pin, LowPinCount low_pin_count) {
   pkcs11::LoginGuard& guard = driver->shared().login_guard(token.label, token.serial);
   const auto digest = pkcs11::LoginGuard::digest(pin);
   const std::scoped_lock one_login_at_a_time{guard.mutex};
@@ -169,7 +170,7 @@ void Pkcs11Session::State::login(ByteView pin, CK_BYTE_PTR pin_pointer, LowPinCo
   }
   if (already) return;
   refuse_risky_login(low_pin_count);
-  const CK_RV rv = call(&CK_FUNCTION_LIST::C_Login, static_cast<CK_USER_TYPE>(CKU_USER), pin_pointer, size_of(pin));
+  const CK_RV rv = call(&CK_FUNCTION_LIST::C_Login, static_cast<CK_USER_TYPE>(CKU_USER), in(pin), size_of(pin));
   // Somebody else's C_Login came between; whose PIN is in force is not known, but ours was not judged.
   if (rv == CKR_USER_ALREADY_LOGGED_IN && logged_in()) return;
   if (rv == CKR_OK) return guard.accepted(digest);
@@ -198,17 +199,27 @@ void Pkcs11Session::State::login(ByteView pin, CK_BYTE_PTR pin_pointer, LowPinCo
   }
 }
 
+/// The person at the token's own pad is asked anew each time, and sees what the token says.
+void Pkcs11Session::State::login_at_token(LowPinCount low_pin_count) {
+  const std::scoped_lock one_login_at_a_time{driver->shared().login_guard(token.label, token.serial).mutex};
+  if (logged_in()) return;
+  refuse_risky_login(low_pin_count);
+  const CK_RV rv = call(&CK_FUNCTION_LIST::C_Login, static_cast<CK_USER_TYPE>(CKU_USER),
+                        static_cast<CK_BYTE_PTR>(nullptr), CK_ULONG{0});
+  if (rv == CKR_OK || (rv == CKR_USER_ALREADY_LOGGED_IN && logged_in())) return;
+  throw TokenLoginError(pkcs11::failure("C_Login", rv), pkcs11::failure_text("C_Login", rv, token.label) +
+                                                            "; nobody, or not the right PIN, at the token's own pad");
+}
+
 void Pkcs11Session::login(const PinSource& pin, LowPinCount low_pin_count) {
   state_->check_usable();
   switch (pin.kind()) {
     case PinSource::Kind::None:
       return;
     case PinSource::Kind::ProtectedPath:
-      return state_->login({}, nullptr, low_pin_count);
-    case PinSource::Kind::Pin: {
-      const SecretBytes value = pin.read(state_->selector);
-      return state_->login(value.view(), in(value.view()), low_pin_count);
-    }
+      return state_->login_at_token(low_pin_count);
+    case PinSource::Kind::Pin:
+      return state_->login(pin.read(state_->selector).view(), low_pin_count);
   }
 }
 

@@ -134,14 +134,16 @@ void check_parts(const RingCore::Parts& parts) {
   if (!parts.options.clock) throw InvalidArgumentError("a ring needs a clock");
 }
 
-/// The new set's own copy of the ring key, unwrapped again before anybody depends on it.
+/// A set's own copy of the ring key, unwrapped again before anybody depends on it.
 Bytes wrap_ring_key(KeyWrapper& wrapper, const SecretBytes& ring_key, const RingId& ring, const CredentialSet& set) {
   const Bytes aad = ring_key_aad(ring, set);
   Bytes wrapped = wrapper.wrap(ring_key.view(), aad);
-  if (!crypto::equal(wrapper.unwrap(wrapped, aad).view(), ring_key.view())) {
-    throw WrongKeyError("the new key does not give back what it wrapped");
+  try {
+    if (crypto::equal(wrapper.unwrap(wrapped, aad).view(), ring_key.view())) return wrapped;
+  } catch (const OpenError&) {
+    // Said below: it was wrapped a moment ago.
   }
-  return wrapped;
+  throw WrongKeyError("the key does not give back what it wrapped a moment ago; do not seal under its set");
 }
 
 CredentialSet new_set(KeyDescription key, const SetSpec& spec, Version version) {
@@ -233,23 +235,35 @@ std::shared_ptr<const Snapshot> RingCore::load_verified() const {
 
 void RingCore::refresh() { publish(load_verified()); }
 
-/// At most once a second. Threads that come meanwhile wait for the look and see what it found.
-void RingCore::look_for(Version version) {
+/// Threads that come during a look wait for it and see what it found; those that come in the second after it share its
+/// failure, if it failed.
+bool RingCore::look_for(Version version) {
   const std::scoped_lock one_look{look_mutex_};
-  if (!unexpected(snapshot()->find(version))) return;
+  if (!unexpected(snapshot()->find(version))) return true;
   const auto now = parts_.options.clock();
-  if (last_look_ && now - *last_look_ < kBetweenLooks) return;
+  if (last_look_ && now - *last_look_ < kBetweenLooks) {
+    if (look_failure_) std::rethrow_exception(look_failure_);
+    return false;
+  }
   last_look_ = now;
-  refresh();
+  look_failure_ = nullptr;
+  try {
+    refresh();
+  } catch (...) {
+    look_failure_ = std::current_exception();
+    throw;
+  }
+  return true;
 }
 
 ConnectedSet RingCore::named_by_envelope(const std::array<std::byte, 4>& ring_prefix, Version version) {
   auto now = snapshot();
   check_ring_prefix(now->body().id, ring_prefix);
   const auto* entry = now->find(version);
+  bool looked = false;
   if (unexpected(entry)) {
     try {
-      look_for(version);
+      looked = look_for(version);
     } catch (const StoreError&) {
       if (entry == nullptr) throw;  // a staged set opens without news
     }
@@ -258,11 +272,12 @@ ConnectedSet RingCore::named_by_envelope(const std::array<std::byte, 4>& ring_pr
   }
   if (entry != nullptr) return {std::move(now), entry};
   const Version newest = now->body().next_version - 1;
-  if (version > newest) {
+  // Not above the newest, it may still be one that was only reserved when the store was read less than a second ago.
+  if (version > newest || !looked) {
     throw RingOutOfDateError(fmt::format(
-        "the envelope names credential set {}, but the newest this host can see is {}; if another host added it, try "
-        "again in a second",
-        version, newest));
+        "the envelope names credential set {}, but the newest this host can see is {}; if another host added "
+        "it, try again in a second",
+        version, now->body().sets.back().version));
   }
   throw UnknownVersionError(fmt::format("ring {} has no credential set {}", now->body().id.to_string(), version));
 }
@@ -276,7 +291,7 @@ std::shared_ptr<const Snapshot> RingCore::change(const Edit& edit) {
     body.generation = base->body().generation + 1;
     body.prev_mac = base->mac();
     const RingRecord record = record_of(body, ring_key_);
-    // Made before the store changes, so that nothing can fail between the change and its being in force here.
+    // Made before the store changes: what may fail here must not leave a change that is not in force in this process.
     auto changed = std::make_shared<const Snapshot>(std::move(body), record.mac, *parts_.provider, base.get());
     if (!parts_.store->compare_and_swap(base->body().generation, record)) continue;
     parts_.pin.keeper_->seen(changed->body(), record.mac);
@@ -369,7 +384,7 @@ void RingCore::verify(Version version) {
   check_key_proof(set.wrapper(), kek_id, set.set().key.proof);
   // A set that seals, or will, must also wrap what it can unwrap; an archived key may be past that.
   if (set.set().state != SetState::Archived) {
-    check_key_proof(set.wrapper(), kek_id, make_key_proof(set.wrapper(), kek_id));
+    static_cast<void>(wrap_ring_key(set.wrapper(), ring_key_, set.ring(), set.set()));
   }
   try {
     if (crypto::equal(unwrap_ring_key(set).view(), ring_key_.view())) return;

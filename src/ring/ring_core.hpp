@@ -2,6 +2,7 @@
 
 #include <array>
 #include <chrono>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -54,7 +55,8 @@ class RingCore {
   /// Applies an edit to the newest ring in the store and stores it, again and again while other hosts are faster.
   std::shared_ptr<const Snapshot> change(const Edit& edit);
   void publish(std::shared_ptr<const Snapshot> snapshot);
-  void look_for(Version version);
+  /// Looks into the store for a set, at most once a second. @returns false if it was too soon for a look.
+  [[nodiscard]] bool look_for(Version version);
   [[nodiscard]] std::shared_ptr<const Snapshot> store_new_set(const CredentialSet& set, Activation activation);
   [[nodiscard]] CredentialSet prove_new_key(KeyDescription key, const SetSpec& spec, Version version) const;
   void recognise_adopted_key(KeyDescription& key, KeyWrapper& wrapper) const;
@@ -65,6 +67,7 @@ class RingCore {
   std::shared_ptr<const Snapshot> snapshot_;
   std::mutex look_mutex_;
   std::optional<std::chrono::steady_clock::time_point> last_look_;
+  std::exception_ptr look_failure_;  ///< of the last look
 };
 
 /// @throws WrongRingError  an envelope with this prefix belongs to another ring.

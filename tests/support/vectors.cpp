@@ -1,5 +1,7 @@
 #include "support/vectors.hpp"
 
+#include "support/hurried_clock.hpp"
+
 #include <algorithm>
 #include <fstream>
 #include <mutex>
@@ -199,7 +201,7 @@ RingRecord record_of(const json& entry) {
 
 KeyRing open_ring(const Vectors& vectors, const std::string& name, std::shared_ptr<KeyProvider> provider) {
   return KeyRing::open(std::make_shared<ShownStore>(record_of(vectors.entry("rings", name))), std::move(provider),
-                       RingPin::in_process());
+                       RingPin::in_process(), {.clock = hurried_clock()});
 }
 
 }  // namespace hsmseal::test

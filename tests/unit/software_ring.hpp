@@ -8,6 +8,7 @@
 #include <hsmseal/error.hpp>
 #include <hsmseal/key_ring.hpp>
 
+#include "support/hurried_clock.hpp"
 #include "support/software_provider.hpp"
 
 namespace hsmseal::test {
@@ -32,7 +33,7 @@ struct SoftwareRing {
   std::shared_ptr<SoftwareProvider> provider = std::make_shared<SoftwareProvider>();
   std::shared_ptr<EventCounter> events = std::make_shared<EventCounter>();
   KeyRing ring = KeyRing::create(memory_ring_store(), provider, {.token = "software"}, RingPin::in_process(),
-                                 {.observer = events});
+                                 {.observer = events, .clock = hurried_clock()});
 
   Version add_set() { return ring.add({.token = "software"}); }
 
