@@ -6,12 +6,16 @@
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <iterator>
+#include <map>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <tuple>
 #include <unordered_map>
+#include <vector>
 
 #include <dlfcn.h>
 #include <p11-kit/pkcs11.h>
@@ -243,6 +247,9 @@ struct State {
   std::atomic<unsigned long> length_queries{0};
   std::atomic<unsigned long> threads_in_one_session{0};
   std::atomic<unsigned long> most_sessions{0};
+  std::atomic<bool> changes_ivs{false};
+  std::mutex labels_mutex;
+  std::map<std::string, std::string> swapped_labels;  ///< padded as in CK_TOKEN_INFO
   Sessions sessions;
 };
 
@@ -253,6 +260,28 @@ State& state() {
 }
 
 CK_RV get_function_list(CK_FUNCTION_LIST** list);
+
+/// Gives the real driver the caller's AES-GCM parameters with another IV.
+template <typename Init>
+CK_RV with_another_iv(Init init, CK_SESSION_HANDLE session, const CK_MECHANISM& mechanism, CK_OBJECT_HANDLE key) {
+  CK_GCM_PARAMS parameters = *static_cast<CK_GCM_PARAMS*>(mechanism.pParameter);
+  std::vector<CK_BYTE> iv(parameters.pIv, parameters.pIv + parameters.ulIvLen);
+  iv.at(0) ^= 1;
+  parameters.pIv = iv.data();
+  CK_MECHANISM changed{mechanism.mechanism, &parameters, sizeof(parameters)};
+  return init(session, &changed, key);
+}
+
+/// Exchanges the label in a token's description, if it is one of the two.
+void swap_label(CK_TOKEN_INFO& token) {
+  auto& shared = state();
+  const std::lock_guard lock(shared.labels_mutex);
+  for (const auto& [label, shown] : shared.swapped_labels) {
+    if (std::memcmp(token.label, label.data(), sizeof(token.label)) != 0) continue;
+    std::memcpy(token.label, shown.data(), sizeof(token.label));
+    return;
+  }
+}
 
 /// Makes the real call and notes what it does to the sessions.
 template <Function F, typename... Args>
@@ -280,6 +309,15 @@ CK_RV forward(CK_RV (*real)(Args...), [[maybe_unused]] const Sessions::Visit& vi
     } else {
       if (rv == CKR_OK) sessions.all_closed(std::get<0>(all), newest);
     }
+    return rv;
+  } else if constexpr (F == Function::C_EncryptInit) {
+    const CK_MECHANISM* const mechanism = std::get<1>(all);
+    const bool is_gcm = mechanism != nullptr && mechanism->mechanism == CKM_AES_GCM;
+    if (is_gcm && state().changes_ivs) return with_another_iv(real, std::get<0>(all), *mechanism, std::get<2>(all));
+    return real(args...);
+  } else if constexpr (F == Function::C_GetTokenInfo) {
+    const CK_RV rv = real(args...);
+    if (rv == CKR_OK) swap_label(*std::get<1>(all));
     return rv;
   } else {
     if constexpr (F == Function::C_Encrypt || F == Function::C_Decrypt || F == Function::C_Sign) {
@@ -393,5 +431,19 @@ void forwarding_fail_next(const char* c_function_name, unsigned long rv, unsigne
 }
 
 void forwarding_limit_sessions(unsigned long most) { state().most_sessions = most; }
+
+void forwarding_change_ivs(unsigned long on) { state().changes_ivs = on != 0; }
+
+void forwarding_swap_labels(const char* one, const char* other) {
+  const auto padded = [](std::string label) {
+    label.resize(sizeof(CK_TOKEN_INFO{}.label), ' ');
+    return label;
+  };
+  auto& shared = state();
+  const std::lock_guard lock(shared.labels_mutex);
+  shared.swapped_labels.clear();
+  if (one == nullptr || other == nullptr) return;
+  shared.swapped_labels = {{padded(one), padded(other)}, {padded(other), padded(one)}};
+}
 
 }  // extern "C"

@@ -41,6 +41,12 @@ FORWARDING_API void forwarding_fail_next(const char* c_function_name, unsigned l
 /* C_OpenSession returns CKR_SESSION_COUNT while this many sessions are open; 0 takes the limit away. */
 FORWARDING_API void forwarding_limit_sessions(unsigned long most);
 
+/* While `on` is not 0, CKM_AES_GCM encrypts under another IV than the caller's, who is not told. */
+FORWARDING_API void forwarding_change_ivs(unsigned long on);
+
+/* The tokens with these two labels show each other's label from now on; a null pointer ends that. */
+FORWARDING_API void forwarding_swap_labels(const char* one, const char* other);
+
 #ifdef __cplusplus
 }
 #endif

@@ -88,6 +88,12 @@ void CountedHsm::fail_next(const char* c_function_name, unsigned long rv, unsign
   HSMSEAL_OF_COPY(forwarding_fail_next)(c_function_name, rv, count);
 }
 
+void CountedHsm::change_ivs(bool on) const { HSMSEAL_OF_COPY(forwarding_change_ivs)(on ? 1 : 0); }
+
+void CountedHsm::swap_labels(const char* one, const char* other) const {
+  HSMSEAL_OF_COPY(forwarding_swap_labels)(one, other);
+}
+
 void CountedHsm::limit_sessions(unsigned long most) const { HSMSEAL_OF_COPY(forwarding_limit_sessions)(most); }
 
 }  // namespace hsmseal::test

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include <p11-kit/pkcs11.h>
+
 #include <hsmseal/envelope.hpp>
 #include <hsmseal/pkcs11_key_wrapper.hpp>
 #include <hsmseal/pkcs11_session.hpp>
@@ -377,6 +379,35 @@ TEST_CASE("a key that was made and does not work is destroyed again") {
   }
   CHECK(ring.list().size() == 1);
   CHECK_NOTHROW(ring.verify(ring.add({.token = "one"})));
+}
+
+TEST_CASE("a token that uses another IV than the caller's seals nothing on any host") {
+  const CountedHsm hsm;
+  const auto store = memory_ring_store();
+  KeyRing here = KeyRing::create(store, pkcs11_provider(hsm.host()), {.token = "one"}, RingPin::in_process());
+  hsm.change_ivs(true);
+  CHECK_THROWS_AS(here.add({.token = "one"}), WrongKeyError);
+  KeyRing there = KeyRing::open(store, pkcs11_provider(hsm.host()), RingPin::in_process());
+  const EnvelopeEncryptor vault{there};
+  CHECK_THROWS_AS(vault.seal(bytes_of("secret"), kNoContext), WrongKeyError);
+  CHECK_THROWS_AS(there.verify(1), WrongKeyError);
+  hsm.change_ivs(false);
+  CHECK(vault.open(vault.seal(bytes_of("secret"), kNoContext), kNoContext).text() == "secret");
+}
+
+TEST_CASE("tokens whose labels change places do not take each other's secrets") {
+  const CountedHsm hsm{{"one", "two"}};
+  KeyRing ring =
+      KeyRing::create(memory_ring_store(), pkcs11_provider(hsm.host()), {.token = "one"}, RingPin::in_process());
+  const EnvelopeEncryptor vault{ring};
+  const Bytes sealed = vault.seal(bytes_of("secret"), kNoContext);
+  hsm.swap_labels("one", "two");
+  hsm.fail_next("C_Encrypt", CKR_DEVICE_ERROR);
+  CHECK_THROWS_AS(vault.seal(bytes_of("secret"), kNoContext), TokenError);  // its session is closed
+  CHECK_THROWS_AS(vault.seal(bytes_of("secret"), kNoContext), TokenUnavailableError);
+  CHECK_THROWS_AS(vault.open(sealed, kNoContext), TokenUnavailableError);
+  hsm.swap_labels(nullptr, nullptr);
+  CHECK(vault.open(sealed, kNoContext).text() == "secret");
 }
 
 TEST_CASE("a key that lives as long as its session is not adopted") {
