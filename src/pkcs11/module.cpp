@@ -33,13 +33,13 @@ std::vector<Item> filled_list(std::string_view function, const std::string& toke
 }
 
 std::vector<CK_SLOT_ID> slots_with_token(Driver& driver) {
-  constexpr CK_BBOOL with_token = CK_TRUE;
+  constexpr CK_BBOOL kWithToken = CK_TRUE;
   // Drivers look for slots that came or went only when they are asked for the length (PKCS#11 2.40 section 5.5). The
   // length itself is not used, so a failure here is the next call's to tell.
   CK_ULONG ignored = 0;
-  driver.call(&CK_FUNCTION_LIST::C_GetSlotList, with_token, static_cast<CK_SLOT_ID*>(nullptr), &ignored);
+  driver.call(&CK_FUNCTION_LIST::C_GetSlotList, kWithToken, static_cast<CK_SLOT_ID*>(nullptr), &ignored);
   return filled_list<CK_SLOT_ID>("C_GetSlotList", "", [&](CK_SLOT_ID* items, CK_ULONG* count) {
-    return driver.call(&CK_FUNCTION_LIST::C_GetSlotList, with_token, items, count);
+    return driver.call(&CK_FUNCTION_LIST::C_GetSlotList, kWithToken, items, count);
   });
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <exception>
 #include <limits>
-#include <ranges>
 #include <utility>
 
 #include <fmt/format.h>
@@ -79,10 +78,12 @@ SecretBytes unwrap_ring_key(const ConnectedSet& set) {
 /// Any set's key gives the ring key; the active one is asked first, then the newer before the older.
 SecretBytes find_ring_key(const std::shared_ptr<const Snapshot>& snapshot) {
   std::exception_ptr first_failure;
-  std::vector<const Snapshot::Entry*> order{&snapshot->active()};
-  for (const CredentialSet& set : snapshot->body().sets | std::views::reverse) {
+  std::vector<const Snapshot::Entry*> order;
+  for (const CredentialSet& set : snapshot->body().sets) {
     if (set.state != SetState::Active) order.push_back(snapshot->find(set.version));
   }
+  order.push_back(&snapshot->active());
+  std::ranges::reverse(order);
   for (const Snapshot::Entry* entry : order) {
     try {
       return unwrap_ring_key({snapshot, entry});
