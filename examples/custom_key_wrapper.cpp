@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -65,6 +66,12 @@ class MeteredProvider final : public hsmseal::KeyProvider {
   std::shared_ptr<hsmseal::KeyWrapper> connect(const hsmseal::KeyDescription& key) override {
     return std::make_shared<MeteredWrapper>(inner_->connect(key), meter_);
   }
+
+  std::vector<hsmseal::FoundKey> find_keys(const hsmseal::RingId& ring, const std::string& token) override {
+    return inner_->find_keys(ring, token);
+  }
+
+  void destroy(const hsmseal::KeyDescription& key) override { inner_->destroy(key); }
 
  private:
   std::shared_ptr<hsmseal::KeyProvider> inner_;

@@ -36,11 +36,12 @@ struct HSMSEAL_API KekId {
   [[nodiscard]] std::string to_string() const;
 };
 
-/// Where a set stands in its life. It moves down this list only.
+/// Where a set stands in its life. It moves down this list only, but for KeyRing::restore().
 enum class SetState : std::uint8_t {
   Staged,    ///< stored and proved, not sealing yet; see KeyRing::activate()
   Active,    ///< seals everything new; exactly one set of a ring
   Archived,  ///< opens what it sealed
+  Deleted,   ///< opens nothing; what is left says how to find its key again, see KeyRing::restore() and purge()
 };
 
 /// How data keys are wrapped: the meaning, not a driver's mechanism number. Values are those of src/FORMAT.md.
@@ -86,12 +87,34 @@ struct CredentialSet {
   Version version = 0;
   SetState state = SetState::Staged;
   KeyDescription key;
-  Bytes wrapped_ring_key;  ///< the ring's own key under this set's key
+  Bytes wrapped_ring_key;  ///< the ring's own key under this set's key; empty for a deleted set
   std::string description;
   Timestamp created_at;
   std::optional<Timestamp> activated_at;
   std::optional<Timestamp> archived_at;
+  std::optional<Timestamp> deleted_at;
+  std::optional<Timestamp> key_destroyed_at;  ///< when KeyRing::destroy_key() began; there is no way back from it
   bool operator==(const CredentialSet&) const = default;
+};
+
+/// What an operator changes about how a set's key is reached, after a token was renamed, moved or cloned. What is absent
+/// stays as it is.
+struct SetChange {
+  std::optional<std::string> description = {};   ///< at most 1024 bytes
+  std::optional<std::string> token = {};         ///< the alias of a token bound on this host
+  std::optional<std::string> token_label = {};   ///< the label that the token is to have from now on
+  std::optional<std::string> token_serial = {};  ///< the serial number that the token is to have from now on
+};
+
+/// A key of a ring that a token holds, told by its label `hsmseal-<ring id>-v<version>`.
+struct FoundKey {
+  std::string token;         ///< the binding's alias
+  std::string token_label;   ///< CK_TOKEN_INFO.label
+  std::string token_serial;  ///< CK_TOKEN_INFO.serialNumber
+  Bytes key_id;              ///< CKA_ID
+  std::string key_label;     ///< CKA_LABEL
+  Version version = 0;       ///< the version that the label names
+  bool operator==(const FoundKey&) const = default;
 };
 
 /// A way in which an existing key may fall short of what hsmseal makes itself.

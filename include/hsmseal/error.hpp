@@ -1,48 +1,12 @@
 #pragma once
 
-#include <cstdint>
-#include <stdexcept>
 #include <string>
-#include <string_view>
 
+#include <hsmseal/error_code.hpp>
 #include <hsmseal/export.hpp>
+#include <hsmseal/token_error.hpp>
 
 namespace hsmseal {
-
-/// What went wrong, as a number that never changes its meaning. Zero is not used.
-enum class ErrorCode : int {
-  InvalidArgument = 1,
-  Format = 2,
-  Open = 3,
-  WrongRing = 4,
-  UnknownVersion = 5,
-  RingOutOfDate = 6,
-  RingTampered = 8,
-  RingRolledBack = 9,
-  RingForked = 10,
-  Token = 12,
-  TokenLogin = 13,
-  TokenUnavailable = 14,
-  KeyNotFound = 15,
-  WrongKey = 16,
-  Store = 18,
-  StoreConflict = 19,
-};
-
-/// The root of every exception of hsmseal.
-///
-/// Messages say what happened, where, and what to do next; they never hold a PIN, a key or a secret.
-class HSMSEAL_API Error : public std::runtime_error {
- public:
-  [[nodiscard]] ErrorCode code() const noexcept { return code_; }
-  ~Error() override;
-
- protected:
-  Error(ErrorCode code, const std::string& message);
-
- private:
-  ErrorCode code_;
-};
 
 /// The caller's arguments or the host's configuration are wrong. Do not retry; change them.
 class HSMSEAL_API InvalidArgumentError final : public Error {
@@ -90,6 +54,21 @@ class HSMSEAL_API RingOutOfDateError final : public UnknownVersionError {
   ~RingOutOfDateError() override;
 };
 
+/// The credential set was removed. KeyRing::restore() brings it back while its key exists.
+class HSMSEAL_API DeletedVersionError final : public Error {
+ public:
+  explicit DeletedVersionError(const std::string& message);
+  ~DeletedVersionError() override;
+};
+
+/// The credential set may still be needed: envelopes name it, or its grace or quarantine is not over. Nothing was
+/// changed.
+class HSMSEAL_API SetInUseError final : public Error {
+ public:
+  explicit SetInUseError(const std::string& message);
+  ~SetInUseError() override;
+};
+
 /// The ring's record was changed by somebody without its keys. Nothing is sealed under it; restore a good copy.
 class HSMSEAL_API RingTamperedError final : public Error {
  public:
@@ -111,59 +90,19 @@ class HSMSEAL_API RingForkedError final : public Error {
   ~RingForkedError() override;
 };
 
-/// One failed call of the PKCS#11 driver.
-struct TokenFailure {
-  std::string function;    ///< the C function, such as "C_Encrypt"
-  std::uint64_t rv = 0;    ///< its CK_RV
-  std::string rv_name;     ///< the name in PKCS#11 2.40 or 3.0, or a hexadecimal number for a vendor's own
-  bool retryable = false;  ///< the same call may succeed later with nothing changed
+/// The store could not be read for so long that another host may have rotated the ring: nothing is sealed. Opening goes
+/// on. Try again when the store works.
+class HSMSEAL_API RingStaleError final : public Error {
+ public:
+  explicit RingStaleError(const std::string& message);
+  ~RingStaleError() override;
 };
 
-/// A call into the PKCS#11 driver failed.
-class HSMSEAL_API TokenError : public Error {
+/// So much was wrapped under the active set's key that more would weaken it. Add a set.
+class HSMSEAL_API UsageLimitError final : public Error {
  public:
-  TokenError(TokenFailure failure, const std::string& message);
-  ~TokenError() override;
-
-  [[nodiscard]] const std::string& function() const noexcept { return failure_.function; }
-  [[nodiscard]] std::uint64_t rv() const noexcept { return failure_.rv; }
-  [[nodiscard]] const std::string& rv_name() const noexcept { return failure_.rv_name; }
-  /// Never true for a PIN failure.
-  [[nodiscard]] bool retryable() const noexcept { return failure_.retryable; }
-
- protected:
-  TokenError(ErrorCode code, TokenFailure failure, const std::string& message);
-
- private:
-  TokenFailure failure_;
-};
-
-/// The token does not let the user in. Never retried by hsmseal, and not to be retried by the caller: tokens lock.
-class HSMSEAL_API TokenLoginError final : public TokenError {
- public:
-  TokenLoginError(TokenFailure failure, const std::string& message);
-  ~TokenLoginError() override;
-};
-
-/// No token answers to the selector, or no session was free in time.
-class HSMSEAL_API TokenUnavailableError final : public TokenError {
- public:
-  TokenUnavailableError(TokenFailure failure, const std::string& message);
-  ~TokenUnavailableError() override;
-};
-
-/// The token has no key with the set's CKA_ID. In an HA group it may not have been replicated yet.
-class HSMSEAL_API KeyNotFoundError final : public Error {
- public:
-  explicit KeyNotFoundError(const std::string& message);
-  ~KeyNotFoundError() override;
-};
-
-/// A key answers, but it is not the one that was asked for, or not as protected as it must be. Nothing was sealed.
-class HSMSEAL_API WrongKeyError final : public Error {
- public:
-  explicit WrongKeyError(const std::string& message);
-  ~WrongKeyError() override;
+  explicit UsageLimitError(const std::string& message);
+  ~UsageLimitError() override;
 };
 
 /// The ring's store does not work.
@@ -182,6 +121,14 @@ class HSMSEAL_API StoreConflictError final : public StoreError {
  public:
   explicit StoreConflictError(const std::string& message);
   ~StoreConflictError() override;
+};
+
+/// The connection broke while a change was being stored: it may be in force or not. Read the ring again to see; keys
+/// that were made for it are not destroyed.
+class HSMSEAL_API StoreInDoubtError final : public StoreError {
+ public:
+  explicit StoreInDoubtError(const std::string& message);
+  ~StoreInDoubtError() override;
 };
 
 }  // namespace hsmseal

@@ -1,46 +1,21 @@
 #pragma once
 
-#include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include <hsmseal/credential_set.hpp>
 #include <hsmseal/export.hpp>
 #include <hsmseal/key_wrapper.hpp>
-#include <hsmseal/observer.hpp>
+#include <hsmseal/ring_options.hpp>
+#include <hsmseal/ring_pin.hpp>
 #include <hsmseal/ring_store.hpp>
 
 namespace hsmseal {
-
-namespace ring {
-class RingCore;
-class PinKeeper;
-}  // namespace ring
-
-/// What this host remembers of a ring, so that the store cannot show it an older one or another one.
-///
-/// Thread safety: copies share what they remember and may be used concurrently.
-class HSMSEAL_API RingPin {
- public:
-  /// Trusts the first ring it sees and remembers it as long as a copy lives: for rings in memory, and for tests.
-  [[nodiscard]] static RingPin in_process();
-
- private:
-  friend class ring::RingCore;
-  explicit RingPin(std::shared_ptr<ring::PinKeeper> keeper) : keeper_(std::move(keeper)) {}
-
-  std::shared_ptr<ring::PinKeeper> keeper_;
-};
-
-/// How a ring behaves in this process.
-struct RingOptions {
-  std::shared_ptr<Observer> observer = {};  ///< null: nobody is told
-  /// The clock that spaces out refreshes; replaced in tests.
-  std::function<std::chrono::steady_clock::time_point()> clock = std::chrono::steady_clock::now;
-};
 
 /// When a new set starts to seal.
 enum class Activation {
@@ -48,25 +23,42 @@ enum class Activation {
   Later,  ///< the set is staged, until activate()
 };
 
-/// The versioned credential sets of an application: one seals, all others open.
+/// Counts, over everything that the application has stored, the envelopes that still name a set (see inspect()). It may
+/// take its time; what it throws is passed on.
+using Census = std::function<std::uint64_t(Version)>;
+
+/// What keeps a key from being destroyed by mistake: the version, once more, as a person typed it.
+struct Confirmation {
+  Version version_again = 0;
+};
+
+/// The versioned credential sets of an application: one seals, all others open until they are removed.
 ///
 /// A handle: copies share one ring. What is read here is this process's latest verified view of the store; it moves on
-/// with every change made through a handle, with refresh(), and when an envelope or verify() names a version that is
-/// not known or staged here (for envelopes at most once a second).
+/// with every change made through a handle, with refresh(), when it is older than RingSettings::max_staleness and
+/// something is sealed or opened, and when an envelope or verify() names a version that is not known, staged or deleted
+/// here (at most once a second).
 ///
 /// Thread safety: const members may run concurrently with each other and with changes; changes may run concurrently.
-/// Blocking: create(), open(), add() and verify() call the store and the token, activate() and refresh() the store; the
-/// others neither.
+/// Blocking: list(), active(), find(), id(), generation(), settings() and pinned() call neither store nor token;
+/// activate(), refresh(), purge() and export_to() the store; all others both.
+///
+/// Every change throws, besides what is said there: StoreConflictError if other hosts kept changing the ring,
+/// StoreInDoubtError if the connection broke at the wrong moment (refresh() and list() tell what came of it), and what
+/// refresh() throws. But for StoreInDoubtError the sets are as before then.
 class HSMSEAL_API KeyRing {
  public:
   /// Makes a new ring with its first set in an empty store.
   ///
-  /// @param pin  a new one; it remembers this ring from now on.
+  /// @param pin       a new one; it remembers this ring from now on.
+  /// @param settings  see RingSettings; the same for all hosts, for ever.
   /// @throws StoreConflictError    the store holds a ring already: use open().
-  /// @throws InvalidArgumentError  the pin remembers a ring already.
+  /// @throws InvalidArgumentError  the pin remembers a ring already, its file cannot be written, or a setting is out of
+  ///         range.
   /// @throws what add() throws; as there, a key that was made may stay in the token.
   [[nodiscard]] static KeyRing create(std::shared_ptr<RingStore> store, std::shared_ptr<KeyProvider> provider,
-                                      const SetSpec& first, RingPin pin, RingOptions options = {});
+                                      const SetSpec& first, RingPin pin, RingOptions options = {},
+                                      const RingSettings& settings = {});
 
   /// Opens the ring that the store holds: one of its sets' keys must answer.
   ///
@@ -75,8 +67,38 @@ class HSMSEAL_API KeyRing {
   /// @throws RingTamperedError, RingRolledBackError, RingForkedError  the record was changed or replaced.
   /// @throws TokenError, KeyNotFoundError, WrongKeyError, InvalidArgumentError  no set's key answers: the reason of
   ///         the first that was asked; the active set is, then the newer before the older.
+  /// @throws InvalidArgumentError  the pin's file is missing, damaged or writable by others, or cannot be written.
   [[nodiscard]] static KeyRing open(std::shared_ptr<RingStore> store, std::shared_ptr<KeyProvider> provider,
                                     RingPin pin, RingOptions options = {});
+
+  /// Puts an exported ring into an empty store and opens it. As it is verified like a record of a store, an export that
+  /// is older than what the pin remembers needs RingPin::accept_rollback().
+  ///
+  /// @throws FormatError         the file is not an exported ring.
+  /// @throws StoreConflictError  the store is not empty.
+  /// @throws as open().
+  [[nodiscard]] static KeyRing import_from(const std::filesystem::path& file, std::shared_ptr<RingStore> store,
+                                           std::shared_ptr<KeyProvider> provider, RingPin pin,
+                                           RingOptions options = {});
+
+  /// Opens what is left of a damaged ring, to get secrets out of it: each set that can still be read opens envelopes
+  /// after its own proof, deleted ones too. The record's MAC, generation and pin are NOT checked; only what the tokens
+  /// accept opens. Nothing can be sealed or changed.
+  ///
+  /// @throws StoreError   nothing of a set can be read. (An export: FormatError.)
+  [[nodiscard]] static KeyRing open_for_salvage(const std::shared_ptr<RingStore>& damaged,
+                                                std::shared_ptr<KeyProvider> provider, const RingId& ring);
+  [[nodiscard]] static KeyRing open_for_salvage(const std::filesystem::path& exported,
+                                                std::shared_ptr<KeyProvider> provider, const RingId& ring);
+
+  /// The same with nothing but tokens: keys that hsmseal made under their default labels name ring and version.
+  ///
+  /// @param token_alias  the token to search; empty: all that are bound on this host.
+  /// @param ring         its first 4 bytes are in every envelope (EnvelopeHeader), all 16 in the labels of its keys.
+  /// @throws KeyNotFoundError  the tokens hold no key of this ring.
+  /// @throws TokenError, InvalidArgumentError  see KeyProvider::find_keys().
+  [[nodiscard]] static KeyRing salvage_from_token(std::shared_ptr<KeyProvider> provider, const std::string& token_alias,
+                                                  const RingId& ring);
 
   KeyRing(const KeyRing&);
   KeyRing& operator=(const KeyRing&);
@@ -91,10 +113,7 @@ class HSMSEAL_API KeyRing {
   ///
   /// @returns the new version. Versions may skip: a number taken by an add() that failed is not used again.
   /// @throws InvalidArgumentError, WrongKeyError, KeyNotFoundError, TokenError  see KeyProvider::provision().
-  /// @throws StoreConflictError  other hosts kept changing the ring.
-  /// @throws as refresh().
-  /// The sets are as before then, unless a StoreError came after the store had stored the change: refresh() and list()
-  /// tell. A key that was made may stay in the token, unused, under its label.
+  /// After a failure a key that was made may stay in the token, unused: orphans() names it.
   Version add(const SetSpec& spec, Activation activation = Activation::Now);
 
   /// Makes a staged set the active one and archives the one that was.
@@ -102,21 +121,75 @@ class HSMSEAL_API KeyRing {
   /// @throws UnknownVersionError   no such set.
   /// @throws InvalidArgumentError  the set is not staged, or older than the active one: there is no way back to an
   ///         older set but adding its key anew.
-  /// @throws StoreConflictError, and as refresh().
   void activate(Version version);
 
   /// Shows on this host that a set's key answers: unwraps its proof and its copy of the ring key; unless the set is
   /// archived, also that it unwraps what it wraps. Reads the store first if the set is not known here, or staged.
   ///
-  /// @throws UnknownVersionError  no such set.
+  /// @throws UnknownVersionError, DeletedVersionError  no such set, or none any more.
   /// @throws WrongKeyError, KeyNotFoundError, TokenError, InvalidArgumentError  the key does not answer.
   /// @throws RingTamperedError    the set's copy of the ring key is not this ring's.
-  /// @throws as refresh().
   void verify(Version version);
 
-  /// Reads the store now. No token is asked.
+  /// Changes a set's description, or how its key is reached. The key stays the same one: it is proved at its new place
+  /// first, unless only the description changes.
+  ///
+  /// @throws UnknownVersionError   no such set.
+  /// @throws InvalidArgumentError  see SetChange.
+  /// @throws WrongKeyError, KeyNotFoundError, TokenError  the set's key does not answer at the new place.
+  void amend(Version version, const SetChange& change);
+
+  /// Removes a set that is no longer needed. It opens nothing from then on, and its key does not open the ring any more:
+  /// the ring gets a new key of its own, wrapped under the sets that stay. Until purge(), restore() undoes it.
+  ///
+  /// @param census  asked once.
+  /// @throws UnknownVersionError, DeletedVersionError  no such set, or none any more.
+  /// @throws InvalidArgumentError  it is the active set.
+  /// @throws SetInUseError         envelopes still name it, or RingSettings::removal_grace has not passed since it was
+  ///         archived.
+  /// @throws WrongKeyError, KeyNotFoundError, TokenError  of a set that stays: each must wrap the ring's new key.
+  void remove(Version version, const Census& census);
+
+  /// remove() for who knows without counting that no envelope is left.
+  void remove_without_census(Version version);
+
+  /// Brings a removed set back, archived. Its key is proved first.
+  ///
+  /// @throws UnknownVersionError   no such set.
+  /// @throws InvalidArgumentError  it is not deleted, or its key was destroyed.
+  /// @throws WrongKeyError, KeyNotFoundError, TokenError  its key does not answer.
+  void restore(Version version);
+
+  /// Erases the record of a deleted set for ever. A key that was not destroyed before stays in its token: orphans().
+  ///
+  /// @throws UnknownVersionError   no such set.
+  /// @throws InvalidArgumentError  it is not deleted.
+  /// @throws SetInUseError         envelopes still name it, or RingSettings::quarantine has not passed.
+  void purge(Version version, const Census& census);
+
+  /// Destroys the key of a deleted set in its token for ever. What was sealed under it is lost.
+  ///
+  /// The ring notes it first (CredentialSet::key_destroyed_at), so that no host restores the set meanwhile. If the token
+  /// then fails, call it again.
+  ///
+  /// @throws UnknownVersionError   no such set.
+  /// @throws InvalidArgumentError  it is not deleted, another version was confirmed, or another set has the same key.
+  /// @throws SetInUseError         envelopes still name it, or RingSettings::quarantine has not passed.
+  /// @throws WrongKeyError, KeyNotFoundError, TokenError  see KeyProvider::destroy(); KeyNotFoundError only if it was not
+  ///         this ring that destroyed it before.
+  void destroy_key(Version version, const Census& census, Confirmation confirmation);
+
+  /// Reads the store now. A token is asked only if the ring's own key was changed, which remove() does.
   /// @throws StoreError, WrongRingError, RingTamperedError, RingRolledBackError, RingForkedError  as open().
   void refresh();
+
+  /// Keys of this ring in the tokens bound on this host that no set names, such as one whose add() failed. A key that
+  /// another host is adding at this moment is among them.
+  [[nodiscard]] std::vector<FoundKey> orphans() const;
+
+  /// Writes the ring as it is stored now into a new file, for import_from() and open_for_salvage(). No secret is in it.
+  /// @throws InvalidArgumentError  the file exists or cannot be written.
+  void export_to(const std::filesystem::path& file) const;
 
   /// All sets by version, oldest first.
   [[nodiscard]] std::vector<CredentialSet> list() const;
@@ -124,6 +197,9 @@ class HSMSEAL_API KeyRing {
   [[nodiscard]] std::optional<CredentialSet> find(Version version) const;
   [[nodiscard]] RingId id() const;
   [[nodiscard]] std::uint64_t generation() const;
+  [[nodiscard]] RingSettings settings() const;
+  /// What a RingPin::fixed() of another host needs to know of the ring as it is here.
+  [[nodiscard]] PinnedRing pinned() const;
 
  private:
   friend class EnvelopeEncryptor;

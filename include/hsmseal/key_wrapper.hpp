@@ -1,6 +1,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include <hsmseal/credential_set.hpp>
 #include <hsmseal/export.hpp>
@@ -57,7 +59,24 @@ struct HSMSEAL_API KeyProvider {
 
   /// Returns the wrapper of a described key. Does not touch the token yet and does not fail for one that is missing
   /// here: the wrapper's first call does.
+  ///
+  /// @param key  without a proof (KeyProof::wrapped is empty), as a token alone describes a key: the wrapper then only
+  ///         unwraps, and wrap() throws InvalidArgumentError.
   [[nodiscard]] virtual std::shared_ptr<KeyWrapper> connect(const KeyDescription& key) = 0;
+
+  /// The keys of a ring that a token holds under labels of hsmseal's own making.
+  ///
+  /// @param token  the alias of a token bound on this host; empty: all of them.
+  /// @throws InvalidArgumentError  no such token is bound here.
+  /// @throws TokenError            a token failed, so the list would not be whole.
+  [[nodiscard]] virtual std::vector<FoundKey> find_keys(const RingId& ring, const std::string& token) = 0;
+
+  /// Destroys a described key for ever: finds it anew by its CKA_ID and proves it first.
+  ///
+  /// @throws KeyNotFoundError  there is no such key; it may have been destroyed before.
+  /// @throws WrongKeyError     another token or key answers; nothing was destroyed.
+  /// @throws TokenError        the token failed or refused.
+  virtual void destroy(const KeyDescription& key) = 0;
 };
 
 /// Wraps 32 random bytes under a key, with "hsmseal/1/proof" and the kek_id as associated data.

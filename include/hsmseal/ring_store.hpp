@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <hsmseal/credential_set.hpp>
 #include <hsmseal/export.hpp>
@@ -20,6 +21,9 @@ struct RingRecord {
   bool operator==(const RingRecord&) const = default;
 };
 
+/// How many past records a store keeps at least.
+inline constexpr std::size_t kHistoryKept = 32;
+
 /// Where one ring's record lives. Knows records, not tokens, and is trusted with nothing but availability.
 ///
 /// Thread safety: members may run concurrently.
@@ -33,10 +37,29 @@ struct HSMSEAL_API RingStore {
   /// @throws StoreError  the store does not work.
   [[nodiscard]] virtual std::optional<RingRecord> load() = 0;
 
+  /// The generation of the newest record, without the record: a few bytes, asked for often.
+  /// @throws StoreError  the store does not work.
+  [[nodiscard]] virtual std::optional<std::uint64_t> generation() = 0;
+
   /// Stores `record` if the newest generation is still `expected` (nothing: if the store is still empty).
+  ///
+  /// @param record  its generation is the one after `expected`; any if the store is empty, as an imported ring has.
   /// @returns whether it was stored. Never both false and stored.
-  /// @throws StoreError  the store does not work, or record.generation does not follow `expected`.
+  /// @throws StoreInDoubtError  the connection broke while it was being stored, and it cannot be found out whether it was.
+  /// @throws StoreError         the store does not work, or record.generation does not follow `expected`; not stored.
   [[nodiscard]] virtual bool compare_and_swap(std::optional<std::uint64_t> expected, const RingRecord& record) = 0;
+
+  /// The newest records, newest first: at least the last kHistoryKept of them, as far as there are so many.
+  /// @param most  how many are wanted at most.
+  /// @throws StoreError  the store does not work.
+  [[nodiscard]] virtual std::vector<RingRecord> history(std::size_t most) = 0;
+
+  /// Adds to the number of wraps made under a key-encryption key, beside the record.
+  ///
+  /// @param block  how many wraps a host is about to make.
+  /// @returns the new total of all hosts. It never goes down; a failed call may have counted.
+  /// @throws StoreError  the store does not work.
+  [[nodiscard]] virtual std::uint64_t reserve_usage(const KekId& kek_id, std::uint64_t block) = 0;
 
   /// The store's clock: one for all hosts that share it.
   [[nodiscard]] virtual Timestamp now() = 0;

@@ -15,6 +15,8 @@ UnknownVersionError::UnknownVersionError(const std::string& message) : Error(Err
 UnknownVersionError::UnknownVersionError(ErrorCode code, const std::string& message) : Error(code, message) {}
 RingOutOfDateError::RingOutOfDateError(const std::string& message)
     : UnknownVersionError(ErrorCode::RingOutOfDate, message) {}
+DeletedVersionError::DeletedVersionError(const std::string& message) : Error(ErrorCode::DeletedVersion, message) {}
+SetInUseError::SetInUseError(const std::string& message) : Error(ErrorCode::SetInUse, message) {}
 RingTamperedError::RingTamperedError(const std::string& message) : Error(ErrorCode::RingTampered, message) {}
 RingRolledBackError::RingRolledBackError(const std::string& message) : Error(ErrorCode::RingRolledBack, message) {}
 RingForkedError::RingForkedError(const std::string& message) : Error(ErrorCode::RingForked, message) {}
@@ -29,8 +31,11 @@ TokenUnavailableError::TokenUnavailableError(TokenFailure failure, const std::st
     : TokenError(ErrorCode::TokenUnavailable, std::move(failure), message) {}
 KeyNotFoundError::KeyNotFoundError(const std::string& message) : Error(ErrorCode::KeyNotFound, message) {}
 WrongKeyError::WrongKeyError(const std::string& message) : Error(ErrorCode::WrongKey, message) {}
+RingStaleError::RingStaleError(const std::string& message) : Error(ErrorCode::RingStale, message) {}
+UsageLimitError::UsageLimitError(const std::string& message) : Error(ErrorCode::UsageLimit, message) {}
 StoreError::StoreError(const std::string& message) : Error(ErrorCode::Store, message) {}
 StoreError::StoreError(ErrorCode code, const std::string& message) : Error(code, message) {}
+StoreInDoubtError::StoreInDoubtError(const std::string& message) : StoreError(ErrorCode::StoreInDoubt, message) {}
 StoreConflictError::StoreConflictError(const std::string& message) : StoreError(ErrorCode::StoreConflict, message) {}
 
 // Out of line, so that each class has its type information in this library alone and is caught across its border.
@@ -41,6 +46,8 @@ OpenError::~OpenError() = default;
 WrongRingError::~WrongRingError() = default;
 UnknownVersionError::~UnknownVersionError() = default;
 RingOutOfDateError::~RingOutOfDateError() = default;
+DeletedVersionError::~DeletedVersionError() = default;
+SetInUseError::~SetInUseError() = default;
 RingTamperedError::~RingTamperedError() = default;
 RingRolledBackError::~RingRolledBackError() = default;
 RingForkedError::~RingForkedError() = default;
@@ -49,7 +56,10 @@ TokenLoginError::~TokenLoginError() = default;
 TokenUnavailableError::~TokenUnavailableError() = default;
 KeyNotFoundError::~KeyNotFoundError() = default;
 WrongKeyError::~WrongKeyError() = default;
+RingStaleError::~RingStaleError() = default;
+UsageLimitError::~UsageLimitError() = default;
 StoreError::~StoreError() = default;
+StoreInDoubtError::~StoreInDoubtError() = default;
 StoreConflictError::~StoreConflictError() = default;
 
 }  // namespace hsmseal

@@ -130,6 +130,9 @@ class Pkcs11Provider final : public KeyProvider {
     return std::make_shared<Pkcs11KeyWrapper>(tokens_, key);
   }
 
+  [[nodiscard]] std::vector<FoundKey> find_keys(const RingId&, const std::string&) override { return {}; }
+  void destroy(const KeyDescription&) override {}
+
  private:
   std::shared_ptr<Tokens> tokens_;
 };

@@ -20,11 +20,15 @@ using nlohmann::json;
 constexpr int kFormat = 1;
 constexpr std::size_t kMaxBodyBytes = std::size_t{64} << 20;
 
-constexpr std::array<std::pair<SetState, std::string_view>, 3> kStates{{
+constexpr std::array<std::pair<SetState, std::string_view>, 4> kStates{{
     {SetState::Staged, "staged"},
     {SetState::Active, "active"},
     {SetState::Archived, "archived"},
+    {SetState::Deleted, "deleted"},
 }};
+constexpr std::uint64_t kMostWraps = std::uint64_t{1} << 32;  // NIST SP 800-38D section 8.3, random IVs
+constexpr std::chrono::hours kLongestQuarantine{24 * 36'525};
+constexpr std::size_t kFormerKeyBytes = crypto::kNonceBytes + crypto::kKeyBytes + crypto::kTagBytes;
 constexpr std::string_view kCallerIv = "caller";
 
 [[noreturn]] void malformed(const std::string& what) {
@@ -49,8 +53,10 @@ json to_json(const CredentialSet& set) {
       {"activated_at", to_json(set.activated_at)},
       {"archived_at", to_json(set.archived_at)},
       {"created_at", to_number(set.created_at)},
+      {"deleted_at", to_json(set.deleted_at)},
       {"description", set.description},
       {"kek_id", set.key.kek_id.to_string()},
+      {"key_destroyed_at", to_json(set.key_destroyed_at)},
       {"key_id", core::to_hex(set.key.key_id)},
       {"key_label", set.key.key_label},
       {"proof", {{"digest", core::to_hex(set.key.proof.digest)}, {"wrapped", core::to_hex(set.key.proof.wrapped)}}},
@@ -61,15 +67,25 @@ json to_json(const CredentialSet& set) {
        {{"algorithm", static_cast<int>(set.key.profile.algorithm)},
         {"iv", kCallerIv},
         {"max_plaintext", set.key.profile.max_plaintext}}},
-      {"wrapped_ring_key", core::to_hex(set.wrapped_ring_key)},
+      {"wrapped_ring_key", set.wrapped_ring_key.empty() ? json(nullptr) : json(core::to_hex(set.wrapped_ring_key))},
   };
 }
 
-Bytes hex_field(const json& object, const char* name) {
-  auto bytes = crypto::from_hex(object.at(name).get_ref<const std::string&>());
+json to_json(const RingSettings& settings) {
+  return {
+      {"max_staleness", settings.max_staleness.count()}, {"quarantine", settings.quarantine.count()},
+      {"removal_grace", settings.removal_grace.count()}, {"usage_hard_limit", settings.usage_hard_limit},
+      {"usage_soft_limit", settings.usage_soft_limit},
+  };
+}
+
+Bytes from_hex(const json& text, const char* name) {
+  auto bytes = crypto::from_hex(text.get_ref<const std::string&>());
   if (!bytes) malformed(std::string{name} + " is not hexadecimal");
   return *std::move(bytes);
 }
+
+Bytes hex_field(const json& object, const char* name) { return from_hex(object.at(name), name); }
 
 template <std::size_t N>
 std::array<std::byte, N> hex_array(const json& object, const char* name) {
@@ -107,7 +123,12 @@ CredentialSet set_from(const json& object) {
   set.created_at = time_field(object.at("created_at"));
   set.activated_at = optional_time(object.at("activated_at"));
   set.archived_at = optional_time(object.at("archived_at"));
-  set.wrapped_ring_key = hex_field(object, "wrapped_ring_key");
+  set.deleted_at = optional_time(object.at("deleted_at"));
+  set.key_destroyed_at = optional_time(object.at("key_destroyed_at"));
+  if (!object.at("wrapped_ring_key").is_null()) {
+    set.wrapped_ring_key = hex_field(object, "wrapped_ring_key");
+    if (set.wrapped_ring_key.empty()) malformed("a wrapped ring key has another size");
+  }
   KeyDescription& key = set.key;
   key.token = object.at("token").at("alias").get<std::string>();
   key.token_label = object.at("token").at("label").get<std::string>();
@@ -124,7 +145,23 @@ CredentialSet set_from(const json& object) {
   return set;
 }
 
+std::chrono::milliseconds duration_field(const json& object, const char* name) {
+  return std::chrono::milliseconds{number_field<std::int64_t>(object.at(name), name)};
+}
+
+RingSettings settings_from(const json& object) {
+  return {
+      .max_staleness = duration_field(object, "max_staleness"),
+      .removal_grace = duration_field(object, "removal_grace"),
+      .quarantine = duration_field(object, "quarantine"),
+      .usage_soft_limit = number_field<std::uint64_t>(object.at("usage_soft_limit"), "usage_soft_limit"),
+      .usage_hard_limit = number_field<std::uint64_t>(object.at("usage_hard_limit"), "usage_hard_limit"),
+  };
+}
+
 bool times_fit_state(const CredentialSet& set) {
+  const bool deleted = set.state == SetState::Deleted;
+  if (set.deleted_at.has_value() != deleted || (set.key_destroyed_at && !deleted)) return false;
   switch (set.state) {
     case SetState::Staged:
       return !set.activated_at && !set.archived_at;
@@ -132,6 +169,8 @@ bool times_fit_state(const CredentialSet& set) {
       return set.activated_at && !set.archived_at;
     case SetState::Archived:
       return set.archived_at.has_value();  // one that was overtaken was never active
+    case SetState::Deleted:
+      return set.archived_at.has_value() || !set.activated_at;  // one that was staged has neither
   }
   return false;
 }
@@ -141,11 +180,19 @@ bool wraps_32_bytes(const Bytes& wrapped) { return wrapped.size() == 12 + 32 + 1
 void check_set(const CredentialSet& set) {
   if (set.key.key_id.empty() || set.key.key_id.size() > 255) malformed("a CKA_ID has no or too many bytes");
   if (!wraps_32_bytes(set.key.proof.wrapped)) malformed("a proof has another size");
-  if (!wraps_32_bytes(set.wrapped_ring_key)) malformed("a wrapped ring key has another size");
+  if (set.state == SetState::Deleted) {
+    if (!set.wrapped_ring_key.empty()) malformed("a deleted set holds the ring key");
+  } else if (!wraps_32_bytes(set.wrapped_ring_key)) {
+    malformed("a wrapped ring key has another size");
+  }
   if (!times_fit_state(set)) malformed("a set's times do not fit its state");
 }
 
 void check_rules(const Body& body) {
+  if (const auto wrong = wrong_setting(body.settings)) malformed(*wrong);
+  for (const Bytes& former : body.former_ring_keys) {
+    if (former.size() != kFormerKeyBytes) malformed("a former ring key has another size");
+  }
   if (body.generation == 0) malformed("its generation is out of range");
   if (body.generation == 1 && body.prev_mac != Mac{}) malformed("its first generation has a predecessor");
   Version last = 0;
@@ -159,6 +206,20 @@ void check_rules(const Body& body) {
 }
 
 }  // namespace
+
+std::optional<std::string> wrong_setting(const RingSettings& settings) {
+  if (settings.max_staleness < std::chrono::milliseconds{1} || settings.max_staleness > std::chrono::hours{1}) {
+    return "max_staleness is not between 1 ms and 1 h";
+  }
+  if (settings.removal_grace <= settings.max_staleness) return "removal_grace is not longer than max_staleness";
+  if (settings.quarantine < settings.removal_grace) return "quarantine is shorter than removal_grace";
+  if (settings.quarantine > kLongestQuarantine) return "quarantine is longer than 100 years";
+  if (settings.usage_hard_limit == 0 || settings.usage_hard_limit > kMostWraps) {
+    return "usage_hard_limit is not between 1 and 2^32";
+  }
+  if (settings.usage_soft_limit > settings.usage_hard_limit) return "usage_soft_limit is above usage_hard_limit";
+  return std::nullopt;
+}
 
 const CredentialSet* Body::find(Version version) const noexcept {
   const auto found = std::ranges::lower_bound(sets, version, {}, &CredentialSet::version);
@@ -176,13 +237,17 @@ CredentialSet& Body::active() { return *std::ranges::find(sets, SetState::Active
 std::string to_text(const Body& body) {
   json sets = json::array();
   for (const auto& set : body.sets) sets.push_back(to_json(set));
+  json former_ring_keys = json::array();
+  for (const Bytes& former : body.former_ring_keys) former_ring_keys.push_back(core::to_hex(former));
   const json text = {
       {"format", kFormat},
+      {"former_ring_keys", std::move(former_ring_keys)},
       {"generation", body.generation},
       {"next_version", body.next_version},
       {"prev_mac", core::to_hex(body.prev_mac)},
       {"ring_id", body.id.to_string()},
       {"sets", std::move(sets)},
+      {"settings", to_json(body.settings)},
   };
   return dump(text, "a text of the ring");
 }
@@ -212,6 +277,10 @@ Body from_text(std::string_view text) {
     body.generation = static_cast<std::uint64_t>(number_field<std::int64_t>(object.at("generation"), "generation"));
     body.next_version = number_field<Version>(object.at("next_version"), "next_version");
     body.prev_mac = hex_array<32>(object, "prev_mac");
+    body.settings = settings_from(object.at("settings"));
+    for (const json& former : object.at("former_ring_keys")) {
+      body.former_ring_keys.push_back(from_hex(former, "a former ring key"));
+    }
     for (const json& set : object.at("sets")) body.sets.push_back(set_from(set));
     check_rules(body);
     // Whatever a parser tolerates (white space, repeated or unknown names, other notations) does not survive this.

@@ -3,11 +3,13 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include <hsmseal/credential_set.hpp>
+#include <hsmseal/ring_options.hpp>
 
 namespace hsmseal::ring {
 
@@ -18,8 +20,10 @@ struct Body {
   RingId id;
   std::uint64_t generation = 0;
   Version next_version = 1;
-  Mac prev_mac{};                   ///< zeros in generation 1
-  std::vector<CredentialSet> sets;  ///< by version, oldest first
+  Mac prev_mac{};  ///< zeros in generation 1
+  RingSettings settings;
+  std::vector<Bytes> former_ring_keys;  ///< each under the one after it, the last under the present one; oldest first
+  std::vector<CredentialSet> sets;      ///< by version, oldest first
 
   bool operator==(const Body&) const = default;
 
@@ -36,6 +40,9 @@ struct Body {
 
 /// @throws RingTamperedError  not what to_text() makes of any valid ring.
 [[nodiscard]] Body from_text(std::string_view text);
+
+/// @returns what is wrong with these settings, if anything.
+[[nodiscard]] std::optional<std::string> wrong_setting(const RingSettings& settings);
 
 /// @param what  names the text in the message.
 /// @throws InvalidArgumentError  `text` is not UTF-8, so that it could not be stored.

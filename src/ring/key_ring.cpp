@@ -7,7 +7,7 @@
 namespace hsmseal {
 
 KeyRing KeyRing::create(std::shared_ptr<RingStore> store, std::shared_ptr<KeyProvider> provider, const SetSpec& first,
-                        RingPin pin, RingOptions options) {
+                        RingPin pin, RingOptions options, const RingSettings&) {
   return KeyRing{
       ring::RingCore::create({std::move(store), std::move(provider), std::move(pin), std::move(options)}, first)};
 }

@@ -1,5 +1,7 @@
+#include <algorithm>
+#include <deque>
+#include <map>
 #include <mutex>
-#include <vector>
 
 #include <hsmseal/error.hpp>
 #include <hsmseal/ring_store.hpp>
@@ -11,18 +13,34 @@ class MemoryRingStore final : public RingStore {
  public:
   [[nodiscard]] std::optional<RingRecord> load() override {
     const std::scoped_lock lock{mutex_};
-    return newest_;
+    return records_.empty() ? std::nullopt : std::optional{records_.front()};
+  }
+
+  [[nodiscard]] std::optional<std::uint64_t> generation() override {
+    const std::scoped_lock lock{mutex_};
+    return newest();
   }
 
   [[nodiscard]] bool compare_and_swap(std::optional<std::uint64_t> expected, const RingRecord& record) override {
-    if (record.generation != expected.value_or(0) + 1) {
+    if (record.generation == 0 || (expected && record.generation != *expected + 1)) {
       throw StoreError("a ring record must have the generation after the one it replaces");
     }
     const std::scoped_lock lock{mutex_};
-    const auto present = newest_ ? std::optional{newest_->generation} : std::nullopt;
-    if (present != expected) return false;
-    newest_ = record;
+    if (newest() != expected) return false;
+    records_.push_front(record);
+    if (records_.size() > kHistoryKept) records_.pop_back();
     return true;
+  }
+
+  [[nodiscard]] std::vector<RingRecord> history(std::size_t most) override {
+    const std::scoped_lock lock{mutex_};
+    const auto end = records_.begin() + static_cast<std::ptrdiff_t>(std::min(most, records_.size()));
+    return {records_.begin(), end};
+  }
+
+  [[nodiscard]] std::uint64_t reserve_usage(const KekId& kek_id, std::uint64_t block) override {
+    const std::scoped_lock lock{mutex_};
+    return usage_[kek_id] += block;
   }
 
   [[nodiscard]] Timestamp now() override {
@@ -30,8 +48,13 @@ class MemoryRingStore final : public RingStore {
   }
 
  private:
+  [[nodiscard]] std::optional<std::uint64_t> newest() const {
+    return records_.empty() ? std::nullopt : std::optional{records_.front().generation};
+  }
+
   std::mutex mutex_;
-  std::optional<RingRecord> newest_;
+  std::deque<RingRecord> records_;  ///< newest first
+  std::map<KekId, std::uint64_t> usage_;
 };
 
 }  // namespace

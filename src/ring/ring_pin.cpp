@@ -3,9 +3,12 @@
 #include <fmt/format.h>
 
 #include <hsmseal/error.hpp>
-#include <hsmseal/key_ring.hpp>
+#include <hsmseal/ring_pin.hpp>
+#include <utility>
 
 namespace hsmseal {
+
+RingPin::RingPin(std::shared_ptr<ring::PinKeeper> keeper) : keeper_(std::move(keeper)) {}
 
 RingPin RingPin::in_process() { return RingPin{std::make_shared<ring::PinKeeper>()}; }
 

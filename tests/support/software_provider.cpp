@@ -1,6 +1,7 @@
 #include "support/software_provider.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 #include <hsmseal/error.hpp>
 
@@ -55,7 +56,26 @@ KeyDescription SoftwareProvider::provision(const SetSpec& spec, const RingId& ri
   key.token_serial = "0";
   key.key_label = "hsmseal-" + ring.to_string() + "-v" + std::to_string(version);
   key.proof = make_key_proof(*connect(key), key.kek_id);
+  if (!spec.adopt_key_id) {
+    const std::scoped_lock lock{mutex_};
+    made_[ring].push_back({key.token, key.token_label, key.token_serial, key.key_id, key.key_label, version});
+  }
   return key;
+}
+
+std::vector<FoundKey> SoftwareProvider::find_keys(const RingId& ring, const std::string& token) {
+  check_working();
+  const std::scoped_lock lock{mutex_};
+  std::vector<FoundKey> found;
+  std::ranges::copy_if(made_[ring], std::back_inserter(found), [&](const FoundKey& key) {
+    return keys_.contains(key.key_id) && (token.empty() || token == key.token);
+  });
+  return found;
+}
+
+void SoftwareProvider::destroy(const KeyDescription& key) {
+  check_key_proof(*connect(key), key.kek_id, key.proof);
+  remove_key(key.key_id);
 }
 
 std::shared_ptr<KeyWrapper> SoftwareProvider::connect(const KeyDescription& key) {

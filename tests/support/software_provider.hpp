@@ -17,6 +17,8 @@ class SoftwareProvider final : public KeyProvider {
  public:
   [[nodiscard]] KeyDescription provision(const SetSpec& spec, const RingId& ring, Version version) override;
   [[nodiscard]] std::shared_ptr<KeyWrapper> connect(const KeyDescription& key) override;
+  [[nodiscard]] std::vector<FoundKey> find_keys(const RingId& ring, const std::string& token) override;
+  void destroy(const KeyDescription& key) override;
 
   /// Puts a key in: for adoption, and for test vectors.
   void put_key(const Bytes& key_id, ByteView key);
@@ -37,6 +39,7 @@ class SoftwareProvider final : public KeyProvider {
 
   mutable std::mutex mutex_;
   std::map<Bytes, SecretBytes> keys_;
+  std::map<RingId, std::vector<FoundKey>> made_;
   std::atomic<bool> failing_ = false;
   std::atomic<int> wraps_ = 0, unwraps_ = 0;
 };

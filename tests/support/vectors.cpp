@@ -173,6 +173,8 @@ KeyDescription VectorProvider::provision(const SetSpec&, const RingId&, Version)
   throw InvalidArgumentError("the vectors' keys are all there are");
 }
 
+void VectorProvider::destroy(const KeyDescription&) { throw InvalidArgumentError("the vectors' keys stay"); }
+
 std::shared_ptr<KeyWrapper> VectorProvider::connect(const KeyDescription& key) {
   const auto found = keys_.find(key.kek_id);
   const auto known = found == keys_.end() ? std::nullopt : std::optional{found->second};

@@ -59,6 +59,10 @@ class VectorProvider final : public KeyProvider {
   /// @throws InvalidArgumentError  always: these keys are all there are.
   [[nodiscard]] KeyDescription provision(const SetSpec& spec, const RingId& ring, Version version) override;
   [[nodiscard]] std::shared_ptr<KeyWrapper> connect(const KeyDescription& key) override;
+  /// These keys have no labels.
+  [[nodiscard]] std::vector<FoundKey> find_keys(const RingId&, const std::string&) override { return {}; }
+  /// @throws InvalidArgumentError  always.
+  void destroy(const KeyDescription& key) override;
 
   /// The wrapper of one key of the list `keks`, not proved.
   [[nodiscard]] std::shared_ptr<KeyWrapper> wrapper_of(const KekId& kek_id) const;
@@ -80,6 +84,9 @@ class ShownStore final : public RingStore {
 
   [[nodiscard]] std::optional<RingRecord> load() override { return record_; }
   [[nodiscard]] bool compare_and_swap(std::optional<std::uint64_t>, const RingRecord&) override { return false; }
+  [[nodiscard]] std::optional<std::uint64_t> generation() override { return record_.generation; }
+  [[nodiscard]] std::vector<RingRecord> history(std::size_t) override { return {record_}; }
+  [[nodiscard]] std::uint64_t reserve_usage(const KekId&, std::uint64_t block) override { return block; }
   [[nodiscard]] Timestamp now() override { return {}; }
 
  private:

@@ -17,6 +17,7 @@
 
 #include "support/catch.hpp"
 #include "support/expect_error.hpp"
+#include "support/ring_parts.hpp"
 #include "support/softhsm.hpp"
 #include "token/in_threads.hpp"
 
@@ -47,24 +48,6 @@ std::set<Version> versions_of(const KeyRing& ring) {
   for (const CredentialSet& set : ring.list()) versions.insert(set.version);
   return versions;
 }
-
-/// Counts how often the ring is read.
-class CountingStore final : public RingStore {
- public:
-  std::optional<RingRecord> load() override {
-    ++loads_;
-    return inner_->load();
-  }
-  bool compare_and_swap(std::optional<std::uint64_t> expected, const RingRecord& record) override {
-    return inner_->compare_and_swap(expected, record);
-  }
-  Timestamp now() override { return inner_->now(); }
-  [[nodiscard]] int loads() const { return loads_; }
-
- private:
-  std::shared_ptr<RingStore> inner_ = memory_ring_store();
-  std::atomic<int> loads_ = 0;
-};
 
 void wait_for_more(const std::atomic<int>& work_done, std::size_t more, const test::Threads& workers) {
   const int enough = work_done + static_cast<int>(more);
@@ -278,7 +261,7 @@ TEST_CASE("a host opens what another has sealed under a set it has not seen") {
 }
 
 TEST_CASE("unknown versions make a host read the store at most once a second") {
-  const auto store = std::make_shared<CountingStore>();
+  const auto store = std::make_shared<test::OpenStore>();
   auto first = create(store);
   const EnvelopeEncryptor first_vault{first};
   std::atomic<std::chrono::steady_clock::time_point> time{std::chrono::steady_clock::time_point{1h}};
@@ -291,22 +274,22 @@ TEST_CASE("unknown versions make a host read the store at most once a second") {
   };
 
   const Bytes early = sealed_under_a_new_set();
-  int loads = store->loads();
+  int loads = store->loads;
   CHECK(vault.open(early, kNoContext).text() == "news");
-  CHECK(store->loads() == loads + 1);
+  CHECK(store->loads == loads + 1);
   CHECK(vault.open(early, kNoContext).text() == "news");
-  CHECK(store->loads() == loads + 1);
+  CHECK(store->loads == loads + 1);
 
   const Bytes late = sealed_under_a_new_set();
-  loads = store->loads();
+  loads = store->loads;
   const auto error = error_of<RingOutOfDateError>([&] { return vault.open(late, kNoContext); });
   CHECK_NAMES(error.what(), "credential set 3");
   CHECK_NAMES(error.what(), "newest this host can see is 2");
   CHECK_NAMES(error.what(), "try again");
   time = time.load() + 999ms;
   CHECK_THROWS_AS(vault.open(late, kNoContext), RingOutOfDateError);
-  CHECK(store->loads() == loads);
+  CHECK(store->loads == loads);
   time = time.load() + 1ms;
   CHECK(vault.open(late, kNoContext).text() == "news");
-  CHECK(store->loads() == loads + 1);
+  CHECK(store->loads == loads + 1);
 }

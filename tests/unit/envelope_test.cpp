@@ -67,6 +67,10 @@ class AlteringProvider final : public KeyProvider {
   std::shared_ptr<KeyWrapper> connect(const KeyDescription& key) override {
     return std::make_shared<Wrapper>(*this, keys_.connect(key));
   }
+  std::vector<FoundKey> find_keys(const RingId& ring, const std::string& token) override {
+    return keys_.find_keys(ring, token);
+  }
+  void destroy(const KeyDescription& key) override { keys_.destroy(key); }
 
  private:
   class Wrapper final : public KeyWrapper {

@@ -11,67 +11,16 @@
 
 #include "ring/body.hpp"
 #include "support/catch.hpp"
-#include "support/software_provider.hpp"
+#include "support/ring_parts.hpp"
 
 using namespace hsmseal;
 using namespace std::chrono_literals;
+using test::forge;
+using test::OpenStore;
+using test::Recorder;
+using test::RingParts;
 
 namespace {
-
-/// A store that a test can look into and write to.
-class OpenStore final : public RingStore {
- public:
-  std::optional<RingRecord> load() override {
-    ++loads;
-    if (on_load) on_load();
-    return record;
-  }
-  bool compare_and_swap(std::optional<std::uint64_t> expected, const RingRecord& next) override {
-    if (on_swap) on_swap();
-    if (conflicts > 0) {
-      --conflicts;
-      return false;
-    }
-    if ((record ? std::optional{record->generation} : std::nullopt) != expected) return false;
-    record = next;
-    history.push_back(next);
-    return true;
-  }
-  Timestamp now() override { return clock; }
-
-  std::optional<RingRecord> record;
-  std::vector<RingRecord> history;
-  std::function<void()> on_load, on_swap;
-  std::atomic<int> loads = 0;
-  int conflicts = 0;
-  Timestamp clock{1'700'000'000'000ms};
-};
-
-struct Recorder final : Observer {
-  void on_event(const Event& event) noexcept override {
-    const std::scoped_lock lock{mutex};
-    events.push_back(event);
-  }
-  std::vector<Event::Kind> kinds() {
-    const std::scoped_lock lock{mutex};
-    std::vector<Event::Kind> kinds;
-    for (const auto& event : events) kinds.push_back(event.kind);
-    return kinds;
-  }
-  std::mutex mutex;
-  std::vector<Event> events;
-};
-
-struct Fixture {
-  std::shared_ptr<OpenStore> store = std::make_shared<OpenStore>();
-  std::shared_ptr<test::SoftwareProvider> provider = std::make_shared<test::SoftwareProvider>();
-  RingPin pin = RingPin::in_process();
-
-  KeyRing create(RingOptions options = {}) {
-    return KeyRing::create(store, provider, {.token = "t", .description = "first"}, pin, std::move(options));
-  }
-  KeyRing open(RingOptions options = {}) { return KeyRing::open(store, provider, pin, std::move(options)); }
-};
 
 std::vector<SetState> states(const KeyRing& ring) {
   std::vector<SetState> states;
@@ -81,13 +30,6 @@ std::vector<SetState> states(const KeyRing& ring) {
 
 Bytes id_of(const KeyRing& ring, Version version) { return ring.find(version)->key.key_id; }
 
-/// Replaces a part of the stored body, as somebody would who can write to the database.
-void forge(OpenStore& store, const std::string& from, const std::string& to) {
-  const auto at = store.record->body.find(from);
-  REQUIRE(at != std::string::npos);
-  store.record->body.replace(at, from.size(), to);
-}
-
 constexpr auto kActive = SetState::Active;
 constexpr auto kArchived = SetState::Archived;
 constexpr auto kStaged = SetState::Staged;
@@ -95,7 +37,7 @@ constexpr auto kStaged = SetState::Staged;
 }  // namespace
 
 TEST_CASE("a new ring has one active set") {
-  Fixture f;
+  RingParts f;
   const KeyRing ring = f.create();
   REQUIRE(ring.list().size() == 1);
   const CredentialSet set = ring.active();
@@ -112,15 +54,15 @@ TEST_CASE("a new ring has one active set") {
 }
 
 TEST_CASE("a ring is not made where one is") {
-  Fixture f;
+  RingParts f;
   const KeyRing ring = f.create();
   f.pin = RingPin::in_process();
   CHECK_THROWS_AS(f.create(), StoreConflictError);
-  CHECK(f.store->history.size() == 1);
+  CHECK(f.store->records.size() == 1);
 }
 
 TEST_CASE("a pin that remembers a ring is not given to a new one") {
-  Fixture f;
+  RingParts f;
   KeyRing first = f.create();
   const int wraps = f.provider->wraps();
   CHECK_THROWS_AS(KeyRing::create(memory_ring_store(), f.provider, {.token = "t"}, f.pin), InvalidArgumentError);
@@ -129,12 +71,12 @@ TEST_CASE("a pin that remembers a ring is not given to a new one") {
 }
 
 TEST_CASE("an empty store holds no ring to open") {
-  Fixture f;
+  RingParts f;
   CHECK_THROWS_AS(f.open(), StoreError);
 }
 
 TEST_CASE("the set added last seals, and those before it are archived") {
-  Fixture f;
+  RingParts f;
   KeyRing ring = f.create();
   f.store->clock += 5s;
   CHECK(ring.add({.token = "t"}) == 2);
@@ -146,7 +88,7 @@ TEST_CASE("the set added last seals, and those before it are archived") {
 }
 
 TEST_CASE("a staged set seals nothing until it is activated") {
-  Fixture f;
+  RingParts f;
   KeyRing ring = f.create();
   const Version staged = ring.add({.token = "t"}, Activation::Later);
   CHECK(states(ring) == std::vector{kActive, kStaged});
@@ -159,7 +101,7 @@ TEST_CASE("a staged set seals nothing until it is activated") {
 }
 
 TEST_CASE("there is no way back to an older set") {
-  Fixture f;
+  RingParts f;
   KeyRing ring = f.create();
   const Version staged = ring.add({.token = "t"}, Activation::Later);
   const Version newer = ring.add({.token = "t"});
@@ -171,7 +113,7 @@ TEST_CASE("there is no way back to an older set") {
 }
 
 TEST_CASE("an add that fails leaves the sets as they were, and its version is not used again") {
-  Fixture f;
+  RingParts f;
   KeyRing ring = f.create();
   f.provider->fail(true);
   CHECK_THROWS_AS(ring.add({.token = "t"}), TokenError);
@@ -181,7 +123,7 @@ TEST_CASE("an add that fails leaves the sets as they were, and its version is no
 }
 
 TEST_CASE("a description too long or not UTF-8 is refused before a key is made") {
-  Fixture f;
+  RingParts f;
   KeyRing ring = f.create();
   const int before = f.provider->wraps();
   CHECK_THROWS_AS(ring.add({.token = "t", .description = std::string(1025, 'x')}), InvalidArgumentError);
@@ -192,7 +134,7 @@ TEST_CASE("a description too long or not UTF-8 is refused before a key is made")
 }
 
 TEST_CASE("verify tells whether a set's key answers") {
-  Fixture f;
+  RingParts f;
   KeyRing ring = f.create();
   ring.add({.token = "t"});
   CHECK_NOTHROW(ring.verify(1));
@@ -206,7 +148,7 @@ TEST_CASE("verify tells whether a set's key answers") {
 }
 
 TEST_CASE("a key that a set already uses is recognised when it is adopted") {
-  Fixture f;
+  RingParts f;
   KeyRing ring = f.create();
   const CredentialSet first = ring.active();
   ring.add({.token = "t", .adopt_key_id = first.key.key_id});
@@ -220,7 +162,7 @@ TEST_CASE("a key that a set already uses is recognised when it is adopted") {
 }
 
 TEST_CASE("any set's key opens the ring, and none leaves it shut") {
-  Fixture f;
+  RingParts f;
   const KeyRing ring = [&] {
     KeyRing made = f.create();
     made.add({.token = "t"});
@@ -237,7 +179,7 @@ TEST_CASE("any set's key opens the ring, and none leaves it shut") {
 }
 
 TEST_CASE("a loser of a race for the store tries again") {
-  Fixture f;
+  RingParts f;
   KeyRing ring = f.create();
   f.store->conflicts = 3;
   CHECK(ring.add({.token = "t"}) == 2);
@@ -249,15 +191,19 @@ TEST_CASE("a loser of a race for the store tries again") {
 TEST_CASE("a set that was overtaken while it was added is stored as archived") {
   // Another host adds and activates version 3 between this host's reservation of version 2 and its end.
   struct Overtaker final : KeyProvider {
-    explicit Overtaker(Fixture& fixture) : f(fixture) {}
+    explicit Overtaker(RingParts& fixture) : f(fixture) {}
     KeyDescription provision(const SetSpec& spec, const RingId& ring, Version version) override {
       if (spec.description == "slow") f.open().add({.token = "t", .description = "fast"});
       return f.provider->provision(spec, ring, version);
     }
     std::shared_ptr<KeyWrapper> connect(const KeyDescription& key) override { return f.provider->connect(key); }
-    Fixture& f;
+    std::vector<FoundKey> find_keys(const RingId& ring, const std::string& token) override {
+      return f.provider->find_keys(ring, token);
+    }
+    void destroy(const KeyDescription& key) override { f.provider->destroy(key); }
+    RingParts& f;
   };
-  Fixture f;
+  RingParts f;
   f.create();
   KeyRing slow = KeyRing::open(f.store, std::make_shared<Overtaker>(f), f.pin);
   CHECK(slow.add({.token = "t", .description = "slow"}) == 2);
@@ -269,7 +215,7 @@ TEST_CASE("a set that was overtaken while it was added is stored as archived") {
 }
 
 TEST_CASE("a body that was changed is tampered with, whatever was changed") {
-  Fixture f;
+  RingParts f;
   KeyRing ring = f.create();
   ring.add({.token = "t", .description = "second"});
   const RingRecord good = *f.store->record;
@@ -298,7 +244,7 @@ TEST_CASE("a body that was changed is tampered with, whatever was changed") {
 }
 
 TEST_CASE("a set cannot be activated, renamed or exchanged in the database") {
-  Fixture f;
+  RingParts f;
   KeyRing ring = f.create();
   ring.add({.token = "t", .description = "second"});
   ring.refresh();
@@ -321,10 +267,10 @@ TEST_CASE("a set cannot be activated, renamed or exchanged in the database") {
 }
 
 TEST_CASE("an older record is a rollback, another history is a fork, another ring is a wrong ring") {
-  Fixture f;
+  RingParts f;
   KeyRing ring = f.create();
   ring.add({.token = "t"});
-  const auto records = f.store->history;
+  const auto records = f.store->records;
   REQUIRE(records.size() == 3);
 
   f.store->record = records[0];
@@ -337,13 +283,13 @@ TEST_CASE("an older record is a rollback, another history is a fork, another rin
   KeyRing twin = KeyRing::open(copy, f.provider, RingPin::in_process());
   twin.add({.token = "t", .description = "elsewhere"});
   REQUIRE(twin.generation() == 4);
-  f.store->record = copy->history[0];
+  f.store->record = copy->records[0];
   REQUIRE(f.store->record->generation == 3);
   CHECK_THROWS_AS(ring.refresh(), RingForkedError);
-  f.store->record = copy->history[1];
+  f.store->record = copy->records[1];
   CHECK_THROWS_AS(ring.refresh(), RingForkedError);
 
-  Fixture other;
+  RingParts other;
   other.provider = f.provider;
   other.create();
   f.store->record = other.store->record;
@@ -352,7 +298,7 @@ TEST_CASE("an older record is a rollback, another history is a fork, another rin
 }
 
 TEST_CASE("two hosts see each other's changes after a refresh") {
-  Fixture f;
+  RingParts f;
   KeyRing here = f.create();
   KeyRing there = f.open();
   here.add({.token = "t"});
@@ -365,7 +311,7 @@ TEST_CASE("two hosts see each other's changes after a refresh") {
 }
 
 TEST_CASE("an envelope of a set this host has not seen yet makes it look, at most once a second") {
-  Fixture f;
+  RingParts f;
   auto time = std::chrono::steady_clock::time_point{} + 1h;
   KeyRing here = f.create();
   const KeyRing there = f.open({.clock = [&] { return time; }});
@@ -387,7 +333,7 @@ TEST_CASE("an envelope of a set this host has not seen yet makes it look, at mos
 
 TEST_CASE("threads that meet a new set together look once, and all open it") {
   constexpr int kThreads = 8;
-  Fixture f;
+  RingParts f;
   KeyRing here = f.create();
   const KeyRing there = f.open();
   const EnvelopeEncryptor opener{there};
@@ -411,7 +357,7 @@ TEST_CASE("threads that meet a new set together look once, and all open it") {
 }
 
 TEST_CASE("an envelope of a staged set opens while the store is down") {
-  Fixture f;
+  RingParts f;
   KeyRing here = f.create();
   const Version staged = here.add({.token = "t"}, Activation::Later);
   const KeyRing there = f.open();
@@ -423,7 +369,7 @@ TEST_CASE("an envelope of a staged set opens while the store is down") {
 }
 
 TEST_CASE("verify finds a staged set that another host added") {
-  Fixture f;
+  RingParts f;
   KeyRing here = f.create();
   KeyRing there = f.open();
   const Version staged = here.add({.token = "t"}, Activation::Later);
@@ -432,7 +378,7 @@ TEST_CASE("verify finds a staged set that another host added") {
 
 TEST_CASE("a ring that no host could read again is not stored") {
   struct Careless final : KeyProvider {
-    explicit Careless(Fixture& fixture) : f(fixture) {}
+    explicit Careless(RingParts& fixture) : f(fixture) {}
     KeyDescription provision(const SetSpec& spec, const RingId& ring, Version version) override {
       KeyDescription key = f.provider->provision(spec, ring, version);
       if (spec.description == "no id") key.key_id.clear();
@@ -442,9 +388,13 @@ TEST_CASE("a ring that no host could read again is not stored") {
     std::shared_ptr<KeyWrapper> connect(const KeyDescription& key) override {
       return f.provider->connect(key.key_id.empty() ? f.open().active().key : key);
     }
-    Fixture& f;
+    std::vector<FoundKey> find_keys(const RingId& ring, const std::string& token) override {
+      return f.provider->find_keys(ring, token);
+    }
+    void destroy(const KeyDescription& key) override { f.provider->destroy(key); }
+    RingParts& f;
   };
-  Fixture f;
+  RingParts f;
   f.create();
   KeyRing ring = KeyRing::open(f.store, std::make_shared<Careless>(f), f.pin);
   CHECK_THROWS_AS(ring.add({.token = "t", .description = "no id"}), InvalidArgumentError);
@@ -457,7 +407,7 @@ TEST_CASE("a ring that no host could read again is not stored") {
 }
 
 TEST_CASE("a version below the newest that the ring does not have is unknown, not out of date") {
-  Fixture f;
+  RingParts f;
   KeyRing ring = f.create();
   f.provider->fail(true);
   CHECK_THROWS_AS(ring.add({.token = "t"}), TokenError);
@@ -474,7 +424,7 @@ TEST_CASE("a version below the newest that the ring does not have is unknown, no
 }
 
 TEST_CASE("the observer is told what happens, in order") {
-  Fixture f;
+  RingParts f;
   const auto recorder = std::make_shared<Recorder>();
   KeyRing ring = f.create({.observer = recorder});
   const EnvelopeEncryptor vault{ring};
@@ -492,14 +442,14 @@ TEST_CASE("the observer is told what happens, in order") {
 }
 
 TEST_CASE("a ring with a missing store, provider or clock is refused") {
-  Fixture f;
+  RingParts f;
   CHECK_THROWS_AS(KeyRing::create(nullptr, f.provider, {.token = "t"}, f.pin), InvalidArgumentError);
   CHECK_THROWS_AS(KeyRing::create(f.store, nullptr, {.token = "t"}, f.pin), InvalidArgumentError);
   CHECK_THROWS_AS(KeyRing::open(f.store, f.provider, f.pin, {.clock = nullptr}), InvalidArgumentError);
 }
 
 TEST_CASE("changes from many threads and handles are all kept") {
-  Fixture f;
+  RingParts f;
   const auto store = memory_ring_store();
   const KeyRing first = KeyRing::create(store, f.provider, {.token = "t"}, f.pin);
   std::vector<std::thread> threads;

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include <hsmseal/observer.hpp>
+
+namespace hsmseal {
+
+/// Rules that every host of a ring keeps to. They are part of the ring, and fixed when it is made.
+struct RingSettings {
+  /// How old a host's view of the ring may be while it seals; 1 ms to 1 h. Once in this time the path of seal and open
+  /// holds one small query to the store. A seal that starts later than this after a change was stored is under the new
+  /// active set, on every host.
+  std::chrono::milliseconds max_staleness{std::chrono::seconds{5}};
+  /// How long a set must have been archived before it may be removed; longer than max_staleness.
+  std::chrono::milliseconds removal_grace{std::chrono::seconds{60}};
+  /// How long a set must have been deleted before its record may be purged or its key destroyed; at least
+  /// removal_grace.
+  std::chrono::milliseconds quarantine{std::chrono::hours{24 * 7}};
+  /// From how many wraps under one key on the observer is told (Event::Kind::UsageNearLimit).
+  std::uint64_t usage_soft_limit = std::uint64_t{1} << 31;
+  /// How many wraps under one key are allowed, at most 2^32: NIST SP 800-38D section 8.3, for AES-GCM with random IVs.
+  std::uint64_t usage_hard_limit = std::uint64_t{1} << 32;
+  bool operator==(const RingSettings&) const = default;
+};
+
+/// How a ring behaves in this process.
+struct RingOptions {
+  std::shared_ptr<Observer> observer = {};  ///< null: nobody is told
+  /// How long sealing goes on after the store was last read, if it cannot be read any more; less than
+  /// RingSettings::quarantine. Zero: RingSettings::max_staleness. Meanwhile secrets may be sealed under a set that
+  /// another host has archived or removed; KeyRing::restore() brings such a set back.
+  std::chrono::milliseconds keep_sealing{0};
+  /// The clock that tells how old this process's view is; replaced in tests. It must not jump.
+  std::function<std::chrono::steady_clock::time_point()> clock = std::chrono::steady_clock::now;
+};
+
+}  // namespace hsmseal

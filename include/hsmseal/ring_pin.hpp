@@ -1,0 +1,63 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+
+#include <hsmseal/credential_set.hpp>
+#include <hsmseal/export.hpp>
+
+namespace hsmseal {
+
+namespace ring {
+class RingCore;
+class PinKeeper;
+}  // namespace ring
+
+/// What a host remembers of the newest record of a ring that it has verified. Not secret.
+struct PinnedRing {
+  RingId id;
+  std::uint64_t generation = 0;
+  std::array<std::byte, 32> mac{};        ///< the record's
+  std::array<std::byte, 32> key_check{};  ///< tells the ring's key from another without showing it
+  bool operator==(const PinnedRing&) const = default;
+};
+
+/// What this host remembers of a ring, so that the store cannot show it an older one or another one.
+///
+/// Without it somebody who writes the store could swap the whole ring, and new secrets would go to that writer's key.
+/// A pin's file is kept where the application's other trusted files are: not in the database, not writable by others.
+/// Processes of one host may share it; it is replaced atomically, never written in place. src/FORMAT.md section 6.6.
+///
+/// Thread safety: copies share what they remember and may be used concurrently.
+class HSMSEAL_API RingPin {
+ public:
+  /// Keeps what is remembered in a file. KeyRing::create() makes the file, KeyRing::open() needs it.
+  [[nodiscard]] static RingPin file(std::filesystem::path path);
+
+  /// The same, but KeyRing::open() makes the file if it is missing: it trusts the ring that the store shows at that
+  /// moment, provided that this host's tokens open it.
+  [[nodiscard]] static RingPin trust_first_use(std::filesystem::path path);
+
+  /// The same as file(), but KeyRing::open() also takes an older record of the pinned ring, or another history of it: for
+  /// an operator who has restored a copy of the database. The acceptance is stored in the ring as a change, and version
+  /// numbers that may have been used in the lost history are skipped.
+  [[nodiscard]] static RingPin accept_rollback(std::filesystem::path path);
+
+  /// Starts from what the application's own configuration says, see KeyRing::pinned(), and keeps what comes later as
+  /// long as a copy lives.
+  [[nodiscard]] static RingPin fixed(const PinnedRing& pinned);
+
+  /// Trusts the first ring it sees and remembers it as long as a copy lives: for rings in memory, and for tests.
+  [[nodiscard]] static RingPin in_process();
+
+ private:
+  friend class ring::RingCore;
+  explicit RingPin(std::shared_ptr<ring::PinKeeper> keeper);
+
+  std::shared_ptr<ring::PinKeeper> keeper_;
+};
+
+}  // namespace hsmseal
