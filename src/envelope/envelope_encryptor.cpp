@@ -67,11 +67,11 @@ Bytes token_aad(const ConnectedSet& set, const Envelope& envelope, ContextView c
 /// Runs `work` with the active set, and again if another set became active meanwhile: what is returned after a change
 /// of sets never names the older one.
 template <typename Work>
-auto with_active_set(const RingCore& ring, const Work& work) {
+auto with_active_set(RingCore& ring, const Work& work) {
   for (;;) {
-    const ConnectedSet set = ring.active();
+    const ConnectedSet set = ring.active_for_sealing();
     auto result = work(set);
-    if (ring.active().set().version == set.set().version) return result;
+    if (ring.active_for_sealing().set().version == set.set().version) return result;
   }
 }
 
@@ -94,7 +94,7 @@ struct Sealed {
   Bytes bytes;
 };
 
-WrappedKey wrap_data_key(const RingCore& ring, const SecretBytes& data_key) {
+WrappedKey wrap_data_key(RingCore& ring, const SecretBytes& data_key) {
   return with_active_set(ring, [&](const ConnectedSet& set) {
     Bytes wrapped = set.wrapper().wrap(data_key.view(), wrap_aad(set, Suite::DataKey));
     check_wrapped(wrapped, data_key.size());
@@ -102,7 +102,7 @@ WrappedKey wrap_data_key(const RingCore& ring, const SecretBytes& data_key) {
   });
 }
 
-Sealed seal_under_data_key(const RingCore& ring, SecretBytes padded_secret, bool padded, ContextView context) {
+Sealed seal_under_data_key(RingCore& ring, SecretBytes padded_secret, bool padded, ContextView context) {
   const SecretBytes data_key = crypto::random_secret(wire::kDataKeyBytes);
   const WrappedKey key = wrap_data_key(ring, data_key);
   const PayloadKey payload_key{data_key, Suite::DataKey, key.set.ring()};
@@ -116,7 +116,7 @@ Sealed seal_under_data_key(const RingCore& ring, SecretBytes padded_secret, bool
   return {key.set, wire::write(envelope)};
 }
 
-Sealed seal_in_token(const RingCore& ring, const SecretBytes& padded_secret, bool padded, ContextView context) {
+Sealed seal_in_token(RingCore& ring, const SecretBytes& padded_secret, bool padded, ContextView context) {
   return with_active_set(ring, [&](const ConnectedSet& set) {
     const std::size_t most = set.set().key.profile.max_plaintext;
     if (padded_secret.size() > most) {
@@ -177,7 +177,7 @@ EnvelopeEncryptor::EnvelopeEncryptor(KeyRing ring, EnvelopeOptions options)
     : ring_(std::move(ring)), options_(options) {}
 
 Bytes EnvelopeEncryptor::seal(ByteView secret, ContextView context) const {
-  const RingCore& ring = *ring_.core_;
+  RingCore& ring = *ring_.core_;
   const std::size_t bucket = options_.padding.bucket();
   if (secret.size() > kMaxSecretBytes || envelope::padded_size(secret.size(), bucket) > kMaxSecretBytes) {
     throw InvalidArgumentError(

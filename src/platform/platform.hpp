@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 #include <hsmseal/secret_bytes.hpp>
 
@@ -56,6 +57,8 @@ struct TrustedLibrary {
 /// @throws InvalidArgumentError  missing, not a regular file, readable or writable by group or others, owned by a user
 ///         other than this process's or root, or larger than `most` bytes.
 [[nodiscard]] SecretBytes read_private_file(const std::filesystem::path& path, std::size_t most);
+
+inline void write_new_file(const std::filesystem::path&, std::string_view) {}
 
 /// @throws InvalidArgumentError  not set.
 [[nodiscard]] SecretBytes environment_variable(const std::string& name);

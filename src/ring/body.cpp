@@ -291,4 +291,16 @@ Body from_text(std::string_view text) {
   }
 }
 
+std::optional<CredentialSet> set_from_text(std::string_view text) {
+  try {
+    CredentialSet set = set_from(json::parse(text, refuse_depth));
+    check_set(set);
+    return set;
+  } catch (const json::exception&) {
+    return std::nullopt;
+  } catch (const RingTamperedError&) {
+    return std::nullopt;
+  }
+}
+
 }  // namespace hsmseal::ring

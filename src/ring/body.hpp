@@ -41,6 +41,10 @@ struct Body {
 /// @throws RingTamperedError  not what to_text() makes of any valid ring.
 [[nodiscard]] Body from_text(std::string_view text);
 
+/// One set, cut out of a body that need not be whole.
+/// @returns nothing if it is not a set's text.
+[[nodiscard]] std::optional<CredentialSet> set_from_text(std::string_view text);
+
 /// @returns what is wrong with these settings, if anything.
 [[nodiscard]] std::optional<std::string> wrong_setting(const RingSettings& settings);
 

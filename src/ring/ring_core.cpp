@@ -9,150 +9,41 @@
 
 #include <hsmseal/error.hpp>
 
-#include "core/binding.hpp"
 #include "core/hex.hpp"
 #include "crypto/crypto.hpp"
+#include "ring/ring_key.hpp"
+#include "ring/set_state.hpp"
 
 namespace hsmseal::ring {
 namespace {
 
-constexpr std::size_t kMaxDescriptionBytes = 1024;
 constexpr int kMostConflicts = 64;
 constexpr std::chrono::seconds kBetweenLooks{1};
 
-Bytes ring_key_aad(const RingId& ring, const CredentialSet& set) {
-  return core::Binding{core::kRingKeyLabel}.append(ring).append(set.version).append(set.key.kek_id).take();
+/// Whether an envelope that names this set shows that the store has news: nobody seals under a staged set, and a deleted
+/// one may have been restored.
+bool unexpected(const Snapshot::Entry* entry) {
+  return entry == nullptr || entry->set->state == SetState::Staged || !entry->wrapper;
 }
-
-Mac mac_of(std::string_view body, const SecretBytes& ring_key) {
-  const SecretBytes mac_key =
-      crypto::hkdf_expand_sha256(ring_key.view(), bytes_of(core::kRingMacLabel), crypto::kKeyBytes);
-  return crypto::hmac_sha256(mac_key.view(), bytes_of(body));
-}
-
-/// The record of a body, held to the rules that its readers will hold it to.
-RingRecord record_of(const Body& body, const SecretBytes& ring_key) {
-  RingRecord record{body.generation, to_text(body), {}};
-  try {
-    if (from_text(record.body) != body) throw RingTamperedError("it reads otherwise than it was written");
-  } catch (const RingTamperedError& error) {
-    throw InvalidArgumentError(
-        fmt::format("the ring is not stored, since no host could read it again: {}", error.what()));
-  }
-  record.mac = mac_of(record.body, ring_key);
-  return record;
-}
-
-/// A record of the right ring, parsed; not verified yet.
-struct LoadedRecord {
-  RingRecord record;
-  Body body;
-  std::optional<SeenRecord> seen;  ///< what this host had seen before the record was read
-};
-
-LoadedRecord load(RingStore& store, const PinKeeper& pin) {
-  auto seen = pin.last();
-  auto record = store.load();
-  if (!record) throw StoreError("the store holds no ring; make one with KeyRing::create()");
-  Body body = from_text(record->body);
-  if (body.generation != record->generation) {
-    throw RingTamperedError("the ring's record is stored under another generation than its own");
-  }
-  if (seen) check_same_ring(*seen, body);
-  return {*std::move(record), std::move(body), seen};
-}
-
-void verify_record(const LoadedRecord& loaded, const SecretBytes& ring_key) {
-  if (!crypto::equal(loaded.record.mac, mac_of(loaded.record.body, ring_key))) {
-    throw RingTamperedError("the ring's record was changed by somebody without its keys; restore a good copy of it");
-  }
-  if (loaded.seen) check_follows(*loaded.seen, loaded.body, loaded.record.mac);
-}
-
-SecretBytes unwrap_ring_key(const ConnectedSet& set) {
-  SecretBytes key = set.wrapper().unwrap(set.set().wrapped_ring_key, ring_key_aad(set.ring(), set.set()));
-  if (key.size() != crypto::kKeyBytes) throw OpenError();
-  return key;
-}
-
-/// Any set's key gives the ring key; the active one is asked first, then the newer before the older.
-SecretBytes find_ring_key(const std::shared_ptr<const Snapshot>& snapshot) {
-  std::exception_ptr first_failure;
-  std::vector<const Snapshot::Entry*> order;
-  for (const CredentialSet& set : snapshot->body().sets) {
-    if (set.state != SetState::Active) order.push_back(snapshot->find(set.version));
-  }
-  order.push_back(&snapshot->active());
-  std::ranges::reverse(order);
-  for (const Snapshot::Entry* entry : order) {
-    try {
-      return unwrap_ring_key({snapshot, entry});
-    } catch (const OpenError&) {
-      // The record's copy of the ring key is not one that this key wrapped; another may be whole.
-    } catch (const Error&) {
-      if (!first_failure) first_failure = std::current_exception();
-    }
-  }
-  if (first_failure) std::rethrow_exception(first_failure);
-  throw RingTamperedError("no set's copy of the ring key opens; restore a good copy of the ring's record");
-}
-
-void check_spec(const SetSpec& spec) {
-  if (spec.description.size() > kMaxDescriptionBytes) {
-    throw InvalidArgumentError(fmt::format("a description has at most {} bytes", kMaxDescriptionBytes));
-  }
-  check_utf8(spec.token, "a token's alias");
-  check_utf8(spec.description, "a description");
-  check_utf8(spec.key_label, "a key label");
-}
-
-void archive(CredentialSet& set, Timestamp now) {
-  set.state = SetState::Archived;
-  set.archived_at = now;
-}
-
-void make_active(Body& body, CredentialSet& set, Timestamp now) {
-  archive(body.active(), now);
-  set.state = SetState::Active;
-  set.activated_at = now;
-}
-
-CredentialSet first_state(CredentialSet set, Activation activation, Timestamp now) {
-  set.created_at = now;
-  set.state = SetState::Staged;
-  if (activation == Activation::Now) {
-    set.state = SetState::Active;
-    set.activated_at = now;
-  }
-  return set;
-}
-
-/// Whether an envelope that names this set shows that the store has news: nobody seals under a staged set.
-bool unexpected(const Snapshot::Entry* entry) { return entry == nullptr || entry->set->state == SetState::Staged; }
 
 void check_parts(const RingCore::Parts& parts) {
   if (!parts.store || !parts.provider) throw InvalidArgumentError("a ring needs a store and a key provider");
   if (!parts.options.clock) throw InvalidArgumentError("a ring needs a clock");
 }
 
-/// A set's own copy of the ring key, unwrapped again before anybody depends on it.
-Bytes wrap_ring_key(KeyWrapper& wrapper, const SecretBytes& ring_key, const RingId& ring, const CredentialSet& set) {
-  const Bytes aad = ring_key_aad(ring, set);
-  Bytes wrapped = wrapper.wrap(ring_key.view(), aad);
-  try {
-    if (crypto::equal(wrapper.unwrap(wrapped, aad).view(), ring_key.view())) return wrapped;
-  } catch (const OpenError&) {
-    // Said below: it was wrapped a moment ago.
-  }
-  throw WrongKeyError("the key does not give back what it wrapped a moment ago; do not seal under its set");
+void check_keep_sealing(const RingOptions& options, const RingSettings& settings) {
+  if (options.keep_sealing < settings.quarantine && options.keep_sealing.count() >= 0) return;
+  throw InvalidArgumentError(
+      fmt::format("keep_sealing must be shorter than the ring's quarantine of {} ms", settings.quarantine.count()));
 }
 
-CredentialSet new_set(KeyDescription key, const SetSpec& spec, Version version) {
-  CredentialSet set;
-  set.version = version;
-  set.key = std::move(key);
-  set.description = spec.description;
-  return set;
+StoreConflictError store_taken() {
+  return StoreConflictError("the store holds a ring already; open it with KeyRing::open()");
+}
+
+std::optional<RingRecord> require_record(std::optional<RingRecord> record) {
+  if (!record) throw StoreError("the store holds no ring; make one with KeyRing::create()");
+  return record;
 }
 
 }  // namespace
@@ -163,43 +54,136 @@ void check_ring_prefix(const RingId& ring, const std::array<std::byte, 4>& prefi
                                    core::to_hex(prefix), ring.to_string()));
 }
 
-RingCore::RingCore(Parts parts, SecretBytes ring_key, std::shared_ptr<const Snapshot> snapshot)
-    : parts_(std::move(parts)), ring_key_(std::move(ring_key)), snapshot_(std::move(snapshot)) {}
+RingCore::RingCore(Parts parts)
+    : parts_(std::move(parts)), meters_(std::make_shared<UsageMeters>(parts_.store, parts_.options.observer)) {}
 
-std::shared_ptr<RingCore> RingCore::create(Parts parts, const SetSpec& first) {
+// ---- beginnings -----------------------------------------------------------------------------------------------------
+
+std::shared_ptr<RingCore> RingCore::create(Parts parts, const SetSpec& first, const RingSettings& settings) {
   check_parts(parts);
   check_spec(first);
+  if (const auto wrong = wrong_setting(settings)) throw InvalidArgumentError(*wrong);
+  check_keep_sealing(parts.options, settings);
   if (parts.pin.keeper_->last()) {
     throw InvalidArgumentError("this pin remembers a ring already; a new ring needs a new pin");
   }
-  const auto taken = [] { return StoreConflictError("the store holds a ring already; open it with KeyRing::open()"); };
-  if (parts.store->load()) throw taken();
+  if (parts.store->generation()) throw store_taken();
+  auto core = std::make_shared<RingCore>(std::move(parts));
   Body body;
   body.id = {crypto::random_array<16>()};
   body.generation = 1;
   body.next_version = 2;
-  SecretBytes ring_key = crypto::random_secret(crypto::kKeyBytes);
-  CredentialSet set = new_set(parts.provider->provision(first, body.id, 1), first, 1);
-  set.wrapped_ring_key = wrap_ring_key(*parts.provider->connect(set.key), ring_key, body.id, set);
-  body.sets.push_back(first_state(std::move(set), Activation::Now, parts.store->now()));
-  const RingRecord record = record_of(body, ring_key);
-  auto snapshot = std::make_shared<const Snapshot>(std::move(body), record.mac, *parts.provider, nullptr);
-  if (!parts.store->compare_and_swap(std::nullopt, record)) throw taken();
-  parts.pin.keeper_->seen(snapshot->body(), record.mac);
-  auto core = std::make_shared<RingCore>(std::move(parts), std::move(ring_key), std::move(snapshot));
+  body.settings = settings;
+  auto ring_key = std::make_shared<const SecretBytes>(crypto::random_secret(crypto::kKeyBytes));
+  body.sets.push_back(new_set(core->provider().provision(first, body.id, 1), first, 1));
+  const Wrappers wrappers = connect_all(body, core->provider(), core->meters_, nullptr);
+  CredentialSet& set = body.sets.front();
+  set.wrapped_ring_key = wrap_ring_key(*wrappers.at(1), *ring_key, body.id, set);
+  stage(set, core->store().now());
+  set.state = SetState::Active;
+  set.activated_at = set.created_at;
+  const RingRecord record = record_of(body, *ring_key);
+  const Time read_at = core->parts_.options.clock();
+  auto snapshot = std::make_shared<const Snapshot>(std::move(body), record.mac, std::move(ring_key), wrappers);
+  if (!core->store().compare_and_swap(std::nullopt, record)) throw store_taken();
+  core->start(std::move(snapshot), read_at);
   core->tell(Event::Kind::SetAdded, core->active().set());
   core->tell(Event::Kind::SetActivated, core->active().set());
   return core;
 }
 
+/// A record that was found good.
+struct RingCore::Admitted {
+  std::shared_ptr<const Snapshot> snapshot;
+  bool follows = true;     ///< false: it does not follow what is remembered, and the operator accepts that
+  std::uint64_t lost = 0;  ///< then: how many generations are lost with it at most
+};
+
+RingCore::Admitted RingCore::admit(RingRecord record, const std::optional<PinnedRing>& seen) {
+  ParsedRecord parsed = parse(std::move(record), seen);
+  check_keep_sealing(parts_.options, parsed.body.settings);
+  const Wrappers wrappers = connect_all(parsed.body, *parts_.provider, meters_, nullptr);
+  auto ring_key = std::make_shared<const SecretBytes>(find_ring_key(parsed.body, wrappers));
+  check_mac(parsed.record, *ring_key);
+  Admitted admitted;
+  try {
+    if (seen) {
+      check_follows(*seen, parsed.body, parsed.record.mac);
+      check_descent(parsed.body, *ring_key, *seen);
+    }
+  } catch (const RingRolledBackError&) {
+    if (!parts_.pin.keeper_->accepts_rollback()) throw;
+    admitted.follows = false;
+    admitted.lost = seen->generation - parsed.body.generation;
+  } catch (const RingForkedError&) {
+    if (!parts_.pin.keeper_->accepts_rollback()) throw;
+    admitted.follows = false;
+    admitted.lost = seen->generation;
+  }
+  admitted.snapshot =
+      std::make_shared<const Snapshot>(std::move(parsed.body), parsed.record.mac, std::move(ring_key), wrappers);
+  return admitted;
+}
+
+void RingCore::start(std::shared_ptr<const Snapshot> snapshot, Time read_at) {
+  snapshot_ = std::move(snapshot);
+  read_at_ = read_at;
+  if (parts_.pin.keeper_->seen(snapshot_->body(), snapshot_->mac(), key_check(*snapshot_->ring_key()))) return;
+  throw InvalidArgumentError(
+      "the ring is good, but its pin's file cannot be written; make its folder writable for this process and open the "
+      "ring again");
+}
+
 std::shared_ptr<RingCore> RingCore::open(Parts parts) {
   check_parts(parts);
-  LoadedRecord loaded = load(*parts.store, *parts.pin.keeper_);
-  auto snapshot = std::make_shared<const Snapshot>(loaded.body, loaded.record.mac, *parts.provider, nullptr);
-  SecretBytes ring_key = find_ring_key(snapshot);
-  verify_record(loaded, ring_key);
-  parts.pin.keeper_->seen(snapshot->body(), snapshot->mac());
-  return std::make_shared<RingCore>(std::move(parts), std::move(ring_key), std::move(snapshot));
+  auto core = std::make_shared<RingCore>(std::move(parts));
+  const auto seen = core->parts_.pin.keeper_->last_for_open();
+  const Time read_at = core->parts_.options.clock();
+  Admitted admitted = core->admit(*require_record(core->store().load()), seen);
+  if (!admitted.follows) {
+    const Snapshot& now = *admitted.snapshot;
+    core->parts_.pin.keeper_->accept(now.body(), now.mac(), key_check(*now.ring_key()));
+  }
+  core->start(std::move(admitted.snapshot), read_at);
+  if (!admitted.follows) core->accept_lost_history(admitted.lost);
+  return core;
+}
+
+/// Versions that the lost history may have given out are not given out again: each of its generations took one at most.
+void RingCore::accept_lost_history(std::uint64_t lost) {
+  change([lost](Draft& draft) {
+    constexpr Version kLast = std::numeric_limits<Version>::max();
+    const std::uint64_t left = kLast - draft.body.next_version;
+    draft.body.next_version += static_cast<Version>(std::min(lost, left));
+  });
+}
+
+std::shared_ptr<RingCore> RingCore::import(Parts parts, const RingRecord& record) {
+  check_parts(parts);
+  if (parts.store->generation()) throw store_taken();
+  {
+    // Verified before it is stored; open() then takes it as it takes any record.
+    RingCore core{parts};
+    static_cast<void>(core.admit(record, parts.pin.keeper_->last_for_open()));
+  }
+  if (!parts.store->compare_and_swap(std::nullopt, record)) throw store_taken();
+  return open(std::move(parts));
+}
+
+std::shared_ptr<RingCore> RingCore::salvage(std::shared_ptr<KeyProvider> provider, Body body) {
+  if (!provider) throw InvalidArgumentError("a ring needs a key provider");
+  auto core = std::make_shared<RingCore>(Parts{nullptr, std::move(provider), RingPin::in_process(), {}});
+  for (CredentialSet& set : body.sets) set.state = SetState::Archived;
+  const Wrappers wrappers = connect_all(body, core->provider(), core->meters_, nullptr);
+  core->snapshot_ = std::make_shared<const Snapshot>(std::move(body), Mac{}, nullptr, wrappers);
+  return core;
+}
+
+// ---- the view and its age -------------------------------------------------------------------------------------------
+
+RingStore& RingCore::store() const {
+  if (!parts_.store) static_cast<void>(snapshot()->active());  // throws what a ring for salvage says
+  return *parts_.store;
 }
 
 std::shared_ptr<const Snapshot> RingCore::snapshot() const {
@@ -211,6 +195,23 @@ ConnectedSet RingCore::active() const {
   auto now = snapshot();
   const auto* entry = &now->active();
   return {std::move(now), entry};
+}
+
+std::shared_ptr<CountedWrapper> RingCore::connect(const Body& body, const CredentialSet& set) const {
+  return std::make_shared<CountedWrapper>(parts_.provider->connect(set.key), body, set, meters_);
+}
+
+std::chrono::milliseconds RingCore::max_staleness() const { return snapshot()->body().settings.max_staleness; }
+
+std::chrono::steady_clock::duration RingCore::age() const {
+  const Time now = parts_.options.clock();
+  const std::scoped_lock lock{snapshot_mutex_};
+  return now - read_at_;
+}
+
+void RingCore::was_read_at(Time time) {
+  const std::scoped_lock lock{snapshot_mutex_};
+  read_at_ = std::max(read_at_, time);
 }
 
 void RingCore::publish(std::shared_ptr<const Snapshot> snapshot) {
@@ -225,179 +226,172 @@ void RingCore::publish(std::shared_ptr<const Snapshot> snapshot) {
   }
 }
 
-std::shared_ptr<const Snapshot> RingCore::load_verified() const {
-  auto known = snapshot();
-  LoadedRecord loaded = load(*parts_.store, *parts_.pin.keeper_);
-  verify_record(loaded, ring_key_);
-  parts_.pin.keeper_->seen(loaded.body, loaded.record.mac);
-  if (loaded.body.generation == known->body().generation) return known;
-  return std::make_shared<const Snapshot>(std::move(loaded.body), loaded.record.mac, *parts_.provider, known.get());
+void RingCore::remember(const Snapshot& snapshot) {
+  if (parts_.pin.keeper_->seen(snapshot.body(), snapshot.mac(), key_check(*snapshot.ring_key()))) return;
+  tell(Event::Kind::PinNotSaved);
 }
 
-void RingCore::refresh() { publish(load_verified()); }
+/// The key of a record that another host may have given the ring meanwhile.
+SecretBytes RingCore::key_of(const ParsedRecord& parsed, const Snapshot& known, const Wrappers& wrappers) const {
+  const std::size_t theirs = parsed.body.former_ring_keys.size();
+  const std::size_t ours = known.body().former_ring_keys.size();
+  if (theirs > ours) return find_ring_key(parsed.body, wrappers);
+  if (theirs == ours) return known.ring_key()->clone();
+  // An older record, which this host can still recognise as the ring's own.
+  auto former = former_ring_key(known.body(), *known.ring_key(), theirs);
+  if (!former) throw RingTamperedError("the ring's record has another number of former keys than it had");
+  return *std::move(former);
+}
+
+std::shared_ptr<const Snapshot> RingCore::load_verified() {
+  const auto known = snapshot();
+  const auto seen = parts_.pin.keeper_->last();
+  ParsedRecord parsed = parse(*require_record(store().load()), seen);
+  const Wrappers wrappers = connect_all(parsed.body, *parts_.provider, meters_, known.get());
+  auto ring_key = std::make_shared<const SecretBytes>(key_of(parsed, *known, wrappers));
+  check_mac(parsed.record, *ring_key);
+  if (seen) {
+    check_follows(*seen, parsed.body, parsed.record.mac);
+    check_descent(parsed.body, *ring_key, *seen);
+  }
+  auto loaded =
+      std::make_shared<const Snapshot>(std::move(parsed.body), parsed.record.mac, std::move(ring_key), wrappers);
+  remember(*loaded);
+  return loaded->body().generation == known->body().generation ? known : loaded;
+}
+
+void RingCore::refresh() {
+  const Time read_at = parts_.options.clock();
+  publish(load_verified());
+  was_read_at(read_at);
+}
+
+void RingCore::look() {
+  const Time read_at = parts_.options.clock();
+  const auto known = snapshot();
+  if (store().generation() != known->body().generation) publish(load_verified());
+  was_read_at(read_at);
+}
+
+/// Under look_mutex_.
+void RingCore::look_and_note() {
+  last_look_ = parts_.options.clock();
+  look_failure_ = nullptr;
+  try {
+    look();
+  } catch (...) {
+    look_failure_ = std::current_exception();
+    if (age() >= max_staleness()) tell(Event::Kind::RingStale);
+    throw;
+  }
+}
+
+/// One thread looks, and those that come meanwhile wait for it, or go on with what there is. A look that failed is
+/// tried again after a second; until then its failure is everybody's.
+void RingCore::keep_fresh(Waiting waiting) {
+  if (!parts_.store || age() < max_staleness()) return;
+  std::unique_lock one_look{look_mutex_, std::defer_lock};
+  if (waiting == Waiting::ForOthers) {
+    one_look.lock();
+  } else if (!one_look.try_lock()) {
+    return;
+  }
+  if (age() < max_staleness()) return;
+  if (look_failure_ && parts_.options.clock() - *last_look_ < kBetweenLooks) std::rethrow_exception(look_failure_);
+  look_and_note();
+}
+
+ConnectedSet RingCore::active_for_sealing() {
+  try {
+    keep_fresh(Waiting::ForOthers);
+  } catch (const StoreError& error) {
+    const auto unread = std::chrono::duration_cast<std::chrono::milliseconds>(age());
+    if (unread >= std::max(max_staleness(), parts_.options.keep_sealing)) {
+      throw RingStaleError(fmt::format(
+          "the ring's store was last read {} ms ago, so another host may have rotated the ring; nothing is sealed: {}",
+          unread.count(), error.what()));
+    }
+  }
+  return active();
+}
 
 /// Threads that come during a look wait for it and see what it found; those that come in the second after it share its
 /// failure, if it failed.
 bool RingCore::look_for(Version version) {
   const std::scoped_lock one_look{look_mutex_};
   if (!unexpected(snapshot()->find(version))) return true;
-  const auto now = parts_.options.clock();
-  if (last_look_ && now - *last_look_ < kBetweenLooks) {
+  if (last_look_ && parts_.options.clock() - *last_look_ < kBetweenLooks) {
     if (look_failure_) std::rethrow_exception(look_failure_);
     return false;
   }
-  last_look_ = now;
-  look_failure_ = nullptr;
-  try {
-    refresh();
-  } catch (...) {
-    look_failure_ = std::current_exception();
-    throw;
-  }
+  look_and_note();
   return true;
 }
 
 ConnectedSet RingCore::named_by_envelope(const std::array<std::byte, 4>& ring_prefix, Version version) {
+  check_ring_prefix(snapshot()->body().id, ring_prefix);
+  try {
+    keep_fresh(Waiting::No);
+  } catch (const Error&) {
+    // Told by the look. What was verified before opens.
+  }
   auto now = snapshot();
-  check_ring_prefix(now->body().id, ring_prefix);
   const auto* entry = now->find(version);
   bool looked = false;
-  if (unexpected(entry)) {
+  if (unexpected(entry) && parts_.store) {
     try {
       looked = look_for(version);
     } catch (const StoreError&) {
-      if (entry == nullptr) throw;  // a staged set opens without news
+      if (entry == nullptr) throw;  // a staged set opens without news, and a deleted one stays deleted
     }
     now = snapshot();
     entry = now->find(version);
   }
-  if (entry != nullptr) return {std::move(now), entry};
+  if (entry != nullptr && entry->wrapper) return {std::move(now), entry};
+  if (entry != nullptr) throw deleted(*entry->set);
   const Version newest = now->body().next_version - 1;
   // Not above the newest, it may still be one that was only reserved when the store was read less than a second ago.
-  if (version > newest || !looked) {
+  if (parts_.store && (version > newest || !looked)) {
     throw RingOutOfDateError(fmt::format(
         "the envelope names credential set {}, but the newest this host can see is {}; if another host added "
         "it, try again in a second",
         version, now->body().sets.back().version));
   }
-  throw UnknownVersionError(fmt::format("ring {} has no credential set {}", now->body().id.to_string(), version));
+  throw unknown_version(now->body(), version);
 }
+
+// ---- changes --------------------------------------------------------------------------------------------------------
 
 std::shared_ptr<const Snapshot> RingCore::change(const Edit& edit) {
   for (int conflicts = 0; conflicts < kMostConflicts; ++conflicts) {
-    const auto base = load_verified();
-    publish(base);
-    Body body = base->body();
-    edit(body, parts_.store->now());
-    body.generation = base->body().generation + 1;
-    body.prev_mac = base->mac();
-    const RingRecord record = record_of(body, ring_key_);
+    look();
+    const auto base = snapshot();
+    Draft draft{base, base->body(), base->ring_key(), store().now()};
+    edit(draft);
+    draft.body.generation = base->body().generation + 1;
+    draft.body.prev_mac = base->mac();
+    const RingRecord record = record_of(draft.body, *draft.ring_key);
     // Made before the store changes: what may fail here must not leave a change that is not in force in this process.
-    auto changed = std::make_shared<const Snapshot>(std::move(body), record.mac, *parts_.provider, base.get());
-    if (!parts_.store->compare_and_swap(base->body().generation, record)) continue;
-    parts_.pin.keeper_->seen(changed->body(), record.mac);
+    const Wrappers wrappers = connect_all(draft.body, *parts_.provider, meters_, base.get());
+    auto changed =
+        std::make_shared<const Snapshot>(std::move(draft.body), record.mac, std::move(draft.ring_key), wrappers);
+    const Time read_at = parts_.options.clock();
+    if (!store().compare_and_swap(base->body().generation, record)) continue;
+    remember(*changed);
     publish(changed);
+    was_read_at(read_at);
     return changed;
   }
   throw StoreConflictError("other hosts keep changing the ring; nothing was changed, try again");
 }
 
-void RingCore::recognise_adopted_key(KeyDescription& key, KeyWrapper& wrapper) const {
-  for (const auto& set : snapshot()->body().sets) {
-    try {
-      check_key_proof(wrapper, set.key.kek_id, set.key.proof);
-    } catch (const WrongKeyError&) {
-      continue;
-    }
-    key.kek_id = set.key.kek_id;
-    key.proof = set.key.proof;
-    return;
-  }
-}
-
-CredentialSet RingCore::prove_new_key(KeyDescription key, const SetSpec& spec, Version version) const {
-  if (spec.adopt_key_id) recognise_adopted_key(key, *parts_.provider->connect(key));
-  CredentialSet set = new_set(std::move(key), spec, version);
-  set.wrapped_ring_key = wrap_ring_key(*parts_.provider->connect(set.key), ring_key_, snapshot()->body().id, set);
-  return set;
-}
-
-std::shared_ptr<const Snapshot> RingCore::store_new_set(const CredentialSet& set, Activation activation) {
-  try {
-    return change([&](Body& body, Timestamp now) {
-      const auto place = std::ranges::upper_bound(body.sets, set.version, {}, &CredentialSet::version);
-      const auto stored = body.sets.insert(place, first_state(set, Activation::Later, now));
-      if (activation == Activation::Later) return;
-      if (body.active().version < set.version) {
-        make_active(body, *stored, now);
-      } else {
-        archive(*stored, now);  // a newer set became active meanwhile
-      }
-    });
-  } catch (const StoreConflictError&) {
-    throw StoreConflictError(fmt::format(
-        "other hosts keep changing the ring, so set {} was not stored; its key '{}' stays in token '{}', unused",
-        set.version, set.key.key_label, set.key.token));
-  }
-}
-
-Version RingCore::add(const SetSpec& spec, Activation activation) {
-  check_spec(spec);
-  // The version is taken before the key is made: its label and all that is wrapped for the set name the version, and
-  // hosts that add at the same time must not make keys for the same one.
-  Version version = 0;
-  const auto reserved = change([&](Body& body, Timestamp) {
-    if (body.next_version == std::numeric_limits<Version>::max()) {
-      throw InvalidArgumentError("the ring has no versions left; make a new ring and reseal");
-    }
-    version = body.next_version++;
-  });
-  const CredentialSet set =
-      prove_new_key(parts_.provider->provision(spec, reserved->body().id, version), spec, version);
-  const auto changed = store_new_set(set, activation);
-  const CredentialSet& stored = *changed->find(version)->set;
-  tell(Event::Kind::SetAdded, stored);
-  if (stored.state == SetState::Active) tell(Event::Kind::SetActivated, stored);
-  return version;
-}
-
-void RingCore::activate(Version version) {
-  const auto changed = change([&](Body& body, Timestamp now) {
-    CredentialSet* const set = body.find(version);
-    if (set == nullptr) throw UnknownVersionError(fmt::format("the ring has no credential set {}", version));
-    if (set->state != SetState::Staged || version < body.active().version) {
-      throw InvalidArgumentError(fmt::format(
-          "credential set {} is not staged above the active set {}; to go back to an older key, add it anew", version,
-          body.active().version));
-    }
-    make_active(body, *set, now);
-  });
-  tell(Event::Kind::SetActivated, *changed->find(version)->set);
-}
-
-void RingCore::verify(Version version) {
-  if (unexpected(snapshot()->find(version))) refresh();
-  const auto now = snapshot();
-  const auto* entry = now->find(version);
-  if (entry == nullptr) throw UnknownVersionError(fmt::format("the ring has no credential set {}", version));
-  const ConnectedSet set{now, entry};
-  const KekId& kek_id = set.set().key.kek_id;
-  check_key_proof(set.wrapper(), kek_id, set.set().key.proof);
-  // A set that seals, or will, must also wrap what it can unwrap; an archived key may be past that.
-  if (set.set().state != SetState::Archived) {
-    static_cast<void>(wrap_ring_key(set.wrapper(), ring_key_, set.ring(), set.set()));
-  }
-  try {
-    if (crypto::equal(unwrap_ring_key(set).view(), ring_key_.view())) return;
-  } catch (const OpenError&) {
-    // Said below: the ring's copy is not what this key wrapped.
-  }
-  throw RingTamperedError(fmt::format("credential set {} does not hold this ring's key", version));
-}
-
 void RingCore::tell(Event::Kind kind, const CredentialSet& set) const {
   if (!parts_.options.observer) return;
   parts_.options.observer->on_event({kind, snapshot()->body().id, set.version, set.key.token});
+}
+
+void RingCore::tell(Event::Kind kind) const {
+  if (parts_.options.observer) parts_.options.observer->on_event({kind, snapshot()->body().id, 0, {}});
 }
 
 }  // namespace hsmseal::ring

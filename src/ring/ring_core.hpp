@@ -10,63 +10,101 @@
 
 #include <hsmseal/key_ring.hpp>
 
+#include "ring/record.hpp"
 #include "ring/ring_pin.hpp"
 #include "ring/snapshot.hpp"
 
 namespace hsmseal::ring {
 
-/// What all handles of one KeyRing share.
+/// What all handles of one KeyRing share: this process's view of the ring, and how it follows the store.
 ///
-/// Thread safety: all members may run concurrently. No lock is held while the token is called, and while the store is
-/// only the one that makes threads wait for each other's look into it.
+/// Thread safety: all members may run concurrently. No lock is held while the token is called for an envelope; while
+/// the store is read, only the one that makes threads wait for each other's look into it.
 class RingCore {
  public:
   struct Parts {
-    std::shared_ptr<RingStore> store;
+    std::shared_ptr<RingStore> store;  ///< null: the ring was opened for salvage
     std::shared_ptr<KeyProvider> provider;
     RingPin pin;
     RingOptions options;
   };
 
-  /// KeyRing::create() and KeyRing::open().
-  [[nodiscard]] static std::shared_ptr<RingCore> create(Parts parts, const SetSpec& first);
+  /// KeyRing::create(), open() and import_from().
+  [[nodiscard]] static std::shared_ptr<RingCore> create(Parts parts, const SetSpec& first,
+                                                        const RingSettings& settings);
   [[nodiscard]] static std::shared_ptr<RingCore> open(Parts parts);
+  [[nodiscard]] static std::shared_ptr<RingCore> import(Parts parts, const RingRecord& record);
+  /// A ring without store, MAC and key, whose sets open only.
+  [[nodiscard]] static std::shared_ptr<RingCore> salvage(std::shared_ptr<KeyProvider> provider, Body body);
 
-  RingCore(Parts parts, SecretBytes ring_key, std::shared_ptr<const Snapshot> snapshot);
+  explicit RingCore(Parts parts);
 
+  [[nodiscard]] KeyProvider& provider() const noexcept { return *parts_.provider; }
+  /// The wrapper of a set that is not in the snapshot as it is here.
+  [[nodiscard]] std::shared_ptr<CountedWrapper> connect(const Body& body, const CredentialSet& set) const;
+  /// The time by the store's clock.
+  [[nodiscard]] Timestamp now() const { return store().now(); }
   [[nodiscard]] std::shared_ptr<const Snapshot> snapshot() const;
   [[nodiscard]] ConnectedSet active() const;
 
-  /// The set that an envelope names. Looks into the store if it is not known yet, at most once a second.
-  /// @throws WrongRingError, RingOutOfDateError, UnknownVersionError, StoreError
+  /// The active set, by a view that is not older than the ring allows.
+  /// @throws RingStaleError  the store could not be read for too long. Besides: as refresh().
+  [[nodiscard]] ConnectedSet active_for_sealing();
+
+  /// The set that an envelope names. Looks into the store if the view is old, and at most once a second if the set is
+  /// one that the envelope should not name.
+  /// @throws WrongRingError, RingOutOfDateError, UnknownVersionError, DeletedVersionError, StoreError
   [[nodiscard]] ConnectedSet named_by_envelope(const std::array<std::byte, 4>& ring_prefix, Version version);
 
-  Version add(const SetSpec& spec, Activation activation);
-  void activate(Version version);
-  void verify(Version version);
+  /// Reads and verifies the whole record.
   void refresh();
+  /// Reads it only if the store has another generation than this view.
+  void look();
+
+  /// A change of the ring that is being made.
+  struct Draft {
+    std::shared_ptr<const Snapshot> base;
+    Body body;
+    std::shared_ptr<const SecretBytes> ring_key;
+    Timestamp now;  ///< by the store's clock
+  };
+  using Edit = std::function<void(Draft&)>;
+
+  /// Applies an edit to the newest ring in the store and stores it, again and again while other hosts are faster.
+  /// @returns the ring with the change, which is in force in this process.
+  std::shared_ptr<const Snapshot> change(const Edit& edit);
 
   void tell(Event::Kind kind, const CredentialSet& set) const;
+  void tell(Event::Kind kind) const;
 
  private:
-  using Edit = std::function<void(Body&, Timestamp now)>;
+  using Time = std::chrono::steady_clock::time_point;
+  enum class Waiting { ForOthers, No };
 
-  [[nodiscard]] std::shared_ptr<const Snapshot> load_verified() const;
-  /// Applies an edit to the newest ring in the store and stores it, again and again while other hosts are faster.
-  std::shared_ptr<const Snapshot> change(const Edit& edit);
+  struct Admitted;
+  [[nodiscard]] Admitted admit(RingRecord record, const std::optional<PinnedRing>& seen);
+  void start(std::shared_ptr<const Snapshot> snapshot, Time read_at);
+  void accept_lost_history(std::uint64_t lost);
+  [[nodiscard]] RingStore& store() const;
+  [[nodiscard]] SecretBytes key_of(const ParsedRecord& parsed, const Snapshot& known, const Wrappers& wrappers) const;
+  [[nodiscard]] std::shared_ptr<const Snapshot> load_verified();
+  void remember(const Snapshot& snapshot);
   void publish(std::shared_ptr<const Snapshot> snapshot);
+  void was_read_at(Time time);
+  [[nodiscard]] std::chrono::steady_clock::duration age() const;
+  [[nodiscard]] std::chrono::milliseconds max_staleness() const;
+  void keep_fresh(Waiting waiting);
   /// Looks into the store for a set, at most once a second. @returns false if it was too soon for a look.
   [[nodiscard]] bool look_for(Version version);
-  [[nodiscard]] std::shared_ptr<const Snapshot> store_new_set(const CredentialSet& set, Activation activation);
-  [[nodiscard]] CredentialSet prove_new_key(KeyDescription key, const SetSpec& spec, Version version) const;
-  void recognise_adopted_key(KeyDescription& key, KeyWrapper& wrapper) const;
+  void look_and_note();
 
   const Parts parts_;
-  const SecretBytes ring_key_;
+  const std::shared_ptr<UsageMeters> meters_;
   mutable std::mutex snapshot_mutex_;
   std::shared_ptr<const Snapshot> snapshot_;
+  Time read_at_;  ///< when the read began that last showed the snapshot to be the newest
   std::mutex look_mutex_;
-  std::optional<std::chrono::steady_clock::time_point> last_look_;
+  std::optional<Time> last_look_;
   std::exception_ptr look_failure_;  ///< of the last look
 };
 

@@ -14,7 +14,7 @@ RingPin RingPin::in_process() { return RingPin{std::make_shared<ring::PinKeeper>
 
 namespace ring {
 
-void check_same_ring(const SeenRecord& seen, const Body& body) {
+void check_same_ring(const PinnedRing& seen, const Body& body) {
   if (body.id != seen.id) {
     throw WrongRingError(fmt::format(
         "the store holds ring {}, but this host is pinned to ring {}; give each ring a store and a pin of its own",
@@ -22,7 +22,7 @@ void check_same_ring(const SeenRecord& seen, const Body& body) {
   }
 }
 
-void check_follows(const SeenRecord& seen, const Body& body, const Mac& mac) {
+void check_follows(const PinnedRing& seen, const Body& body, const Mac& mac) {
   if (body.generation < seen.generation) {
     throw RingRolledBackError(fmt::format(
         "the store shows generation {} of the ring, but this host has seen {}; an old copy was restored, or "
@@ -38,20 +38,21 @@ void check_follows(const SeenRecord& seen, const Body& body, const Mac& mac) {
       "the store shows another history of the ring's generation {} than this host has seen", seen.generation));
 }
 
-std::optional<SeenRecord> PinKeeper::last() const {
+std::optional<PinnedRing> PinKeeper::last() const {
   const std::scoped_lock lock{mutex_};
   return last_;
 }
 
-void PinKeeper::seen(const Body& body, const Mac& mac) {
+bool PinKeeper::seen(const Body& body, const Mac& mac, const std::array<std::byte, 32>& key_check) {
   const std::scoped_lock lock{mutex_};
   if (last_) {
     // Another thread may have seen more meanwhile: an older record is then no news, another history still a fork.
     check_same_ring(*last_, body);
-    if (body.generation < last_->generation) return;
+    if (body.generation < last_->generation) return true;
     check_follows(*last_, body, mac);
   }
-  last_ = SeenRecord{body.id, body.generation, mac};
+  last_ = PinnedRing{body.id, body.generation, mac, key_check};
+  return true;
 }
 
 }  // namespace ring

@@ -1,0 +1,285 @@
+#include "ring/lifecycle.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <set>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include <hsmseal/error.hpp>
+
+#include "crypto/crypto.hpp"
+#include "ring/ring_key.hpp"
+#include "ring/set_state.hpp"
+
+namespace hsmseal::ring {
+namespace {
+
+using Draft = RingCore::Draft;
+
+/// An adopted key that a set uses already keeps its name and proof.
+void recognise_adopted_key(RingCore& ring, KeyDescription& key) {
+  const auto wrapper = ring.provider().connect(key);
+  for (const auto& set : ring.snapshot()->body().sets) {
+    try {
+      check_key_proof(*wrapper, set.key.kek_id, set.key.proof);
+    } catch (const WrongKeyError&) {
+      continue;
+    }
+    key.kek_id = set.key.kek_id;
+    key.proof = set.key.proof;
+    return;
+  }
+}
+
+/// The version is taken before the key is made: its label and all that is wrapped for the set name the version, and
+/// hosts that add at the same time must not make keys for the same one.
+Version reserve_version(RingCore& ring) {
+  Version version = 0;
+  ring.change([&](Draft& draft) {
+    if (draft.body.next_version == std::numeric_limits<Version>::max()) {
+      throw InvalidArgumentError("the ring has no versions left; make a new ring and reseal");
+    }
+    version = draft.body.next_version++;
+  });
+  return version;
+}
+
+/// A set's copy of the ring key, wrapped again only if another host changes the ring key while the set is being stored.
+class RingKeyCopy {
+ public:
+  RingKeyCopy(RingCore& ring, const CredentialSet& set)
+      : wrapper_(ring.connect(ring.snapshot()->body(), set)), set_(set) {
+    static_cast<void>(of(*ring.snapshot()->ring_key(), ring.snapshot()->body().id));
+  }
+
+  [[nodiscard]] const Bytes& of(const SecretBytes& ring_key, const RingId& ring) {
+    if (wrapped_.empty() || !crypto::equal(ring_key.view(), ring_key_.view())) {
+      wrapped_ = wrap_ring_key(*wrapper_, ring_key, ring, set_);
+      ring_key_ = ring_key.clone();
+    }
+    return wrapped_;
+  }
+
+ private:
+  const std::shared_ptr<CountedWrapper> wrapper_;
+  const CredentialSet& set_;
+  SecretBytes ring_key_;
+  Bytes wrapped_;
+};
+
+std::shared_ptr<const Snapshot> store_new_set(RingCore& ring, const CredentialSet& set, Activation activation) {
+  RingKeyCopy copy{ring, set};
+  return ring.change([&](Draft& draft) {
+    Body& body = draft.body;
+    const auto place = std::ranges::upper_bound(body.sets, set.version, {}, &CredentialSet::version);
+    CredentialSet& stored = *body.sets.insert(place, set);
+    stored.wrapped_ring_key = copy.of(*draft.ring_key, body.id);
+    stage(stored, draft.now);
+    if (activation == Activation::Later) return;
+    if (body.active().version < stored.version) {
+      make_active(body, stored, draft.now);
+    } else {
+      archive(stored, draft.now);  // a newer set became active meanwhile
+    }
+  });
+}
+
+void expect_none_left(const Census& census, Version version) {
+  if (!census) throw InvalidArgumentError("a census is needed: a function that counts the envelopes of a set");
+  const std::uint64_t left = census(version);
+  if (left == 0) return;
+  throw SetInUseError(
+      fmt::format("{} envelopes still name credential set {}; rewrap them first, and nothing is lost", left, version));
+}
+
+/// The ring gets a new key, so that who has the removed set's key cannot make records any more.
+void change_ring_key(Draft& draft) {
+  Body& body = draft.body;
+  auto next = std::make_shared<const SecretBytes>(crypto::random_secret(crypto::kKeyBytes));
+  body.former_ring_keys.push_back(wrap_former_ring_key(*draft.ring_key, *next, body.id, body.former_ring_keys.size()));
+  for (CredentialSet& set : body.sets) {
+    if (set.state == SetState::Deleted) continue;
+    set.wrapped_ring_key = wrap_ring_key(*draft.base->find(set.version)->wrapper, *next, body.id, set);
+  }
+  draft.ring_key = std::move(next);
+}
+
+/// @throws InvalidArgumentError  another set, deleted or not, has the same key.
+void expect_sole_use(const Body& body, const CredentialSet& set) {
+  for (const CredentialSet& other : body.sets) {
+    if (other.version == set.version || other.key.kek_id != set.key.kek_id) continue;
+    throw InvalidArgumentError(fmt::format("the key of credential set {} is also that of set {}; it is not destroyed",
+                                           set.version, other.version));
+  }
+}
+
+KeyDescription changed_key(KeyDescription key, const SetChange& change) {
+  key.token = change.token.value_or(key.token);
+  key.token_label = change.token_label.value_or(key.token_label);
+  key.token_serial = change.token_serial.value_or(key.token_serial);
+  return key;
+}
+
+void expect_ring_key(KeyWrapper& wrapper, const Snapshot& ring, const CredentialSet& set) {
+  try {
+    if (crypto::equal(unwrap_ring_key(wrapper, ring.body().id, set).view(), ring.ring_key()->view())) return;
+  } catch (const OpenError&) {
+    // Said below: the ring's copy is not what this key wrapped.
+  }
+  throw RingTamperedError(fmt::format("credential set {} does not hold this ring's key", set.version));
+}
+
+/// The newest ring in the store, and the time by its clock, for a first look at what a change needs.
+Draft look_at_newest(RingCore& ring) {
+  ring.look();
+  auto now = ring.snapshot();
+  return {now, now->body(), now->ring_key(), ring.now()};
+}
+
+}  // namespace
+
+Version add(RingCore& ring, const SetSpec& spec, Activation activation) {
+  check_spec(spec);
+  const Version version = reserve_version(ring);
+  KeyDescription key = ring.provider().provision(spec, ring.snapshot()->body().id, version);
+  if (spec.adopt_key_id) recognise_adopted_key(ring, key);
+  const CredentialSet set = new_set(std::move(key), spec, version);
+  const auto changed = [&] {
+    try {
+      return store_new_set(ring, set, activation);
+    } catch (const StoreConflictError&) {
+      throw StoreConflictError(fmt::format(
+          "other hosts keep changing the ring, so set {} was not stored; its key '{}' stays in token '{}', unused",
+          set.version, set.key.key_label, set.key.token));
+    }
+  }();
+  const CredentialSet& stored = *changed->find(version)->set;
+  ring.tell(Event::Kind::SetAdded, stored);
+  if (stored.state == SetState::Active) ring.tell(Event::Kind::SetActivated, stored);
+  return version;
+}
+
+void activate(RingCore& ring, Version version) {
+  const auto changed =
+      ring.change([&](Draft& draft) { make_active(draft.body, require_activatable(draft.body, version), draft.now); });
+  ring.tell(Event::Kind::SetActivated, *changed->find(version)->set);
+}
+
+void verify(RingCore& ring, Version version) {
+  const auto known = ring.snapshot();
+  const auto* entry = known->find(version);
+  if (entry == nullptr || entry->set->state == SetState::Staged || !entry->wrapper) ring.look();
+  const auto now = ring.snapshot();
+  const CredentialSet& set = require_set(now->body(), version);
+  if (set.state == SetState::Deleted) throw deleted(set);
+  CountedWrapper& wrapper = *now->find(version)->wrapper;
+  check_key_proof(wrapper, set.key.kek_id, set.key.proof);
+  if (!now->ring_key()) return;  // opened for salvage
+  // A set that seals, or will, must also wrap what it can unwrap; an archived key may be past that.
+  if (set.state != SetState::Archived) static_cast<void>(wrap_ring_key(wrapper, *now->ring_key(), now->body().id, set));
+  expect_ring_key(wrapper, *now, set);
+}
+
+void amend(RingCore& ring, Version version, const SetChange& change) {
+  check_change(change);
+  const Draft newest = look_at_newest(ring);
+  const CredentialSet& before = require_set(newest.body, version);
+  const KeyDescription key = changed_key(before.key, change);
+  if (key != before.key) {
+    const auto wrapper = ring.provider().connect(key);
+    check_key_proof(*wrapper, key.kek_id, key.proof);
+    if (before.state != SetState::Deleted) expect_ring_key(*wrapper, *newest.base, before);
+  }
+  const auto changed = ring.change([&](Draft& draft) {
+    CredentialSet& set = require_set(draft.body, version);
+    set.key = changed_key(set.key, change);
+    set.description = change.description.value_or(set.description);
+    if (set.key != key) throw StoreConflictError(fmt::format("another host amended set {} meanwhile", version));
+  });
+  ring.tell(Event::Kind::SetAmended, *changed->find(version)->set);
+}
+
+void remove(RingCore& ring, Version version, const Census& census) {
+  Draft newest = look_at_newest(ring);
+  static_cast<void>(require_removable(newest.body, version, newest.now));
+  if (census) expect_none_left(census, version);
+  const auto changed = ring.change([&](Draft& draft) {
+    CredentialSet& set = require_removable(draft.body, version, draft.now);
+    set.state = SetState::Deleted;
+    set.deleted_at = draft.now;
+    set.wrapped_ring_key.clear();
+    change_ring_key(draft);
+  });
+  ring.tell(Event::Kind::SetRemoved, *changed->find(version)->set);
+}
+
+void restore(RingCore& ring, Version version) {
+  Draft newest = look_at_newest(ring);
+  const CredentialSet before = require_deleted(newest.body, version);
+  const auto expect_key_left = [](const CredentialSet& set) {
+    if (set.key_destroyed_at) throw InvalidArgumentError(deleted(set).what());
+  };
+  expect_key_left(before);
+  check_key_proof(*ring.connect(newest.body, before), before.key.kek_id, before.key.proof);
+  RingKeyCopy copy{ring, before};
+  const auto changed = ring.change([&](Draft& draft) {
+    CredentialSet& set = require_deleted(draft.body, version);
+    expect_key_left(set);
+    set.wrapped_ring_key = copy.of(*draft.ring_key, draft.body.id);
+    set.deleted_at.reset();
+    set.state = SetState::Archived;
+    if (!set.archived_at) set.archived_at = draft.now;  // it was removed while it was staged
+  });
+  ring.tell(Event::Kind::SetRestored, *changed->find(version)->set);
+}
+
+void purge(RingCore& ring, Version version, const Census& census) {
+  Draft newest = look_at_newest(ring);
+  const CredentialSet before = require_past_quarantine(newest.body, version, newest.now);
+  expect_none_left(census, version);
+  ring.change([&](Draft& draft) {
+    static_cast<void>(require_past_quarantine(draft.body, version, draft.now));
+    std::erase_if(draft.body.sets, [&](const CredentialSet& set) { return set.version == version; });
+  });
+  ring.tell(Event::Kind::SetPurged, before);
+}
+
+void destroy_key(RingCore& ring, Version version, const Census& census, Confirmation confirmation) {
+  if (confirmation.version_again != version) {
+    throw InvalidArgumentError(fmt::format("the key of set {} is not destroyed: version {} was confirmed", version,
+                                           confirmation.version_again));
+  }
+  Draft newest = look_at_newest(ring);
+  const CredentialSet before = require_past_quarantine(newest.body, version, newest.now);
+  expect_sole_use(newest.body, before);
+  expect_none_left(census, version);
+  if (!before.key_destroyed_at) {
+    // A token that does not answer shows here, while the set can still be restored.
+    check_key_proof(*ring.connect(newest.body, before), before.key.kek_id, before.key.proof);
+    ring.change([&](Draft& draft) {
+      CredentialSet& set = require_past_quarantine(draft.body, version, draft.now);
+      expect_sole_use(draft.body, set);
+      if (!set.key_destroyed_at) set.key_destroyed_at = draft.now;
+    });
+  }
+  try {
+    ring.provider().destroy(before.key);
+  } catch (const KeyNotFoundError&) {
+    if (!before.key_destroyed_at) throw;  // otherwise this ring destroyed it before
+  }
+  ring.tell(Event::Kind::KeyDestroyed, before);
+}
+
+std::vector<FoundKey> orphans(RingCore& ring) {
+  if (ring.snapshot()->ring_key()) ring.look();  // a ring opened for salvage has no store to look into
+  const auto now = ring.snapshot();
+  std::set<Bytes> named;
+  for (const CredentialSet& set : now->body().sets) named.insert(set.key.key_id);
+  std::vector<FoundKey> found = ring.provider().find_keys(now->body().id, "");
+  std::erase_if(found, [&](const FoundKey& key) { return named.contains(key.key_id); });
+  return found;
+}
+
+}  // namespace hsmseal::ring

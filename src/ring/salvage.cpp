@@ -1,0 +1,77 @@
+#include "ring/salvage.hpp"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <utility>
+
+namespace hsmseal::ring {
+namespace {
+
+/// How a set begins in canonical form.
+constexpr std::string_view kSetBegins = "{\"activated_at\":";
+
+/// @returns the object that `text` begins with, up to the brace that closes it; empty if none does.
+std::string_view object_at_front(std::string_view text) {
+  int depth = 0;
+  bool in_string = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      if (c == '"') in_string = false;
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '{') {
+      ++depth;
+    } else if (c == '}' && --depth == 0) {
+      return text.substr(0, i + 1);
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+std::vector<CredentialSet> sets_in(const std::vector<std::string>& texts) {
+  std::map<Version, CredentialSet> found;
+  for (const std::string_view text : texts) {
+    for (auto at = text.find(kSetBegins); at != std::string_view::npos; at = text.find(kSetBegins, at + 1)) {
+      auto set = set_from_text(object_at_front(text.substr(at)));
+      if (set) found.try_emplace(set->version, *std::move(set));
+    }
+  }
+  std::vector<CredentialSet> sets;
+  for (auto& [version, set] : found) sets.push_back(std::move(set));
+  return sets;
+}
+
+std::vector<CredentialSet> sets_of(const std::vector<FoundKey>& keys) {
+  std::vector<CredentialSet> sets;
+  for (const FoundKey& key : keys) {
+    CredentialSet set;
+    if (key.key_id.size() != set.key.kek_id.bytes.size()) continue;
+    set.version = key.version;
+    set.key.token = key.token;
+    set.key.token_label = key.token_label;
+    set.key.token_serial = key.token_serial;
+    set.key.key_id = key.key_id;
+    set.key.key_label = key.key_label;
+    std::ranges::copy(key.key_id, set.key.kek_id.bytes.begin());
+    sets.push_back(std::move(set));
+  }
+  return sets;
+}
+
+Body salvaged_body(const RingId& ring, std::vector<CredentialSet> sets) {
+  std::ranges::stable_sort(sets, {}, &CredentialSet::version);
+  const auto twice = std::ranges::unique(sets, {}, &CredentialSet::version);
+  sets.erase(twice.begin(), twice.end());
+  Body body;
+  body.id = ring;
+  body.sets = std::move(sets);
+  if (!body.sets.empty()) body.next_version = body.sets.back().version + 1;
+  return body;
+}
+
+}  // namespace hsmseal::ring
