@@ -140,7 +140,8 @@ TEST_CASE("each foreign header has one home, and the operating system one more")
       ++at_home[prefix];
     }
     if (is_system_header(include.name)) {
-      CHECK((include.file == "src/platform/posix.cpp" || include.file == "src/platform/windows.cpp"));
+      CHECK(include.file.starts_with("src/platform/"));
+      CHECK(include.file.ends_with(".cpp"));
       ++at_home["system"];
     }
   }
