@@ -30,6 +30,19 @@ Mac mac_of(std::string_view body, const SecretBytes& ring_key) {
   return crypto::hmac_sha256(mac_key.view(), bytes_of(body));
 }
 
+std::array<std::byte, 32> key_check_of(const SecretBytes& ring_key) {
+  const SecretBytes check = crypto::hkdf_expand_sha256(ring_key.view(), bytes_of("hsmseal/1/ring-key-check"), 32);
+  std::array<std::byte, 32> copy;
+  std::ranges::copy(check.view(), copy.begin());
+  return copy;
+}
+
+/// For what must not go on without its pin.
+void remember(PinKeeper& pin, const Snapshot& snapshot, const SecretBytes& ring_key) {
+  if (pin.seen(snapshot.body(), snapshot.mac(), key_check_of(ring_key))) return;
+  throw InvalidArgumentError(fmt::format("the ring is in its store, but its pin cannot be kept: {}", pin.failure()));
+}
+
 /// The record of a body, held to the rules that its readers will hold it to.
 RingRecord record_of(const Body& body, const SecretBytes& ring_key) {
   RingRecord record{body.generation, to_text(body), {}};
@@ -47,11 +60,10 @@ RingRecord record_of(const Body& body, const SecretBytes& ring_key) {
 struct LoadedRecord {
   RingRecord record;
   Body body;
-  std::optional<SeenRecord> seen;  ///< what this host had seen before the record was read
+  std::optional<PinnedRing> seen;  ///< what this host had seen before the record was read
 };
 
-LoadedRecord load(RingStore& store, const PinKeeper& pin) {
-  auto seen = pin.last();
+LoadedRecord load(RingStore& store, std::optional<PinnedRing> seen) {
   auto record = store.load();
   if (!record) throw StoreError("the store holds no ring; make one with KeyRing::create()");
   Body body = from_text(record->body);
@@ -59,7 +71,7 @@ LoadedRecord load(RingStore& store, const PinKeeper& pin) {
     throw RingTamperedError("the ring's record is stored under another generation than its own");
   }
   if (seen) check_same_ring(*seen, body);
-  return {*std::move(record), std::move(body), seen};
+  return {*std::move(record), std::move(body), std::move(seen)};
 }
 
 void verify_record(const LoadedRecord& loaded, const SecretBytes& ring_key) {
@@ -172,6 +184,7 @@ std::shared_ptr<RingCore> RingCore::create(Parts parts, const SetSpec& first) {
   if (parts.pin.keeper_->last()) {
     throw InvalidArgumentError("this pin remembers a ring already; a new ring needs a new pin");
   }
+  parts.pin.keeper_->check_writable();
   const auto taken = [] { return StoreConflictError("the store holds a ring already; open it with KeyRing::open()"); };
   if (parts.store->load()) throw taken();
   Body body;
@@ -185,7 +198,7 @@ std::shared_ptr<RingCore> RingCore::create(Parts parts, const SetSpec& first) {
   const RingRecord record = record_of(body, ring_key);
   auto snapshot = std::make_shared<const Snapshot>(std::move(body), record.mac, *parts.provider, nullptr);
   if (!parts.store->compare_and_swap(std::nullopt, record)) throw taken();
-  parts.pin.keeper_->seen(snapshot->body(), record.mac);
+  remember(*parts.pin.keeper_, *snapshot, ring_key);
   auto core = std::make_shared<RingCore>(std::move(parts), std::move(ring_key), std::move(snapshot));
   core->tell(Event::Kind::SetAdded, core->active().set());
   core->tell(Event::Kind::SetActivated, core->active().set());
@@ -194,11 +207,11 @@ std::shared_ptr<RingCore> RingCore::create(Parts parts, const SetSpec& first) {
 
 std::shared_ptr<RingCore> RingCore::open(Parts parts) {
   check_parts(parts);
-  LoadedRecord loaded = load(*parts.store, *parts.pin.keeper_);
+  LoadedRecord loaded = load(*parts.store, parts.pin.keeper_->last_for_open());
   auto snapshot = std::make_shared<const Snapshot>(loaded.body, loaded.record.mac, *parts.provider, nullptr);
   SecretBytes ring_key = find_ring_key(snapshot);
   verify_record(loaded, ring_key);
-  parts.pin.keeper_->seen(snapshot->body(), snapshot->mac());
+  remember(*parts.pin.keeper_, *snapshot, ring_key);
   return std::make_shared<RingCore>(std::move(parts), std::move(ring_key), std::move(snapshot));
 }
 
@@ -227,9 +240,9 @@ void RingCore::publish(std::shared_ptr<const Snapshot> snapshot) {
 
 std::shared_ptr<const Snapshot> RingCore::load_verified() const {
   auto known = snapshot();
-  LoadedRecord loaded = load(*parts_.store, *parts_.pin.keeper_);
+  LoadedRecord loaded = load(*parts_.store, parts_.pin.keeper_->last());
   verify_record(loaded, ring_key_);
-  parts_.pin.keeper_->seen(loaded.body, loaded.record.mac);
+  static_cast<void>(parts_.pin.keeper_->seen(loaded.body, loaded.record.mac, key_check_of(ring_key_)));
   if (loaded.body.generation == known->body().generation) return known;
   return std::make_shared<const Snapshot>(std::move(loaded.body), loaded.record.mac, *parts_.provider, known.get());
 }
@@ -295,7 +308,7 @@ std::shared_ptr<const Snapshot> RingCore::change(const Edit& edit) {
     // Made before the store changes: what may fail here must not leave a change that is not in force in this process.
     auto changed = std::make_shared<const Snapshot>(std::move(body), record.mac, *parts_.provider, base.get());
     if (!parts_.store->compare_and_swap(base->body().generation, record)) continue;
-    parts_.pin.keeper_->seen(changed->body(), record.mac);
+    static_cast<void>(parts_.pin.keeper_->seen(changed->body(), record.mac, key_check_of(ring_key_)));
     publish(changed);
     return changed;
   }

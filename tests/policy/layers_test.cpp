@@ -55,7 +55,7 @@ const std::map<std::string, std::set<std::string>> kFoldersKnow = {
     {"crypto", {"core"}},
     {"pkcs11", {"core", "crypto", "platform"}},
     {"keywrap", {"core", "crypto", "pkcs11"}},
-    {"ring", {"core", "crypto"}},
+    {"ring", {"core", "crypto", "platform"}},
     {"envelope", {"core", "crypto", "ring"}},
 };
 
