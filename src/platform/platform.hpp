@@ -1,9 +1,11 @@
 #pragma once
 
+#include <chrono>
 #include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -58,7 +60,43 @@ struct TrustedLibrary {
 ///         other than this process's or root, or larger than `most` bytes.
 [[nodiscard]] SecretBytes read_private_file(const std::filesystem::path& path, std::size_t most);
 
-inline void write_new_file(const std::filesystem::path&, std::string_view) {}
+/// Reads a small file that everybody may read, but only its owner may change.
+/// @returns nothing if there is no such file.
+/// @throws InvalidArgumentError  a link, not a regular file, writable by group or others, owned by a user other than this
+///         process's or root, larger than `most` bytes, or not readable.
+[[nodiscard]] std::optional<std::string> read_trusted_file(const std::filesystem::path& path, std::size_t most);
+
+/// Replaces a file, or makes it, with mode 600: a reader finds the old content or the new, whole, even after a crash.
+///
+/// A link is refused: the new file would take the link's place and not that of what it leads to. Two processes that
+/// replace a file because of what they read in it need a FolderLock as well.
+/// @throws InvalidArgumentError  with the system's reason. The old file is as it was, unless only the folder could not be
+///         forced to the disk.
+void write_file_atomically(const std::filesystem::path& path, std::string_view content);
+
+/// Makes the temporary file that write_file_atomically() would make, and removes it.
+/// @throws InvalidArgumentError  as that would.
+void check_can_replace(const std::filesystem::path& path);
+
+/// Makes a file with mode 600 where there is nothing, not even a link that leads nowhere.
+/// @throws InvalidArgumentError  with the system's reason; no file of ours is left.
+void write_new_file(const std::filesystem::path& path, std::string_view content);
+
+/// Excludes the other threads and processes of this host that lock a folder, while the object lives. Leaves no file.
+///
+/// Whoever may read the folder can hold its lock, so it is not waited for without an end.
+class FolderLock {
+ public:
+  /// @throws InvalidArgumentError  no such folder, or it was locked by others for the whole of `patience`.
+  explicit FolderLock(const std::filesystem::path& folder,
+                      std::chrono::milliseconds patience = std::chrono::seconds{2});
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+  ~FolderLock();
+
+ private:
+  std::intptr_t handle_;
+};
 
 /// @throws InvalidArgumentError  not set.
 [[nodiscard]] SecretBytes environment_variable(const std::string& name);

@@ -4,12 +4,16 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <span>
 #include <string>
 #include <system_error>
+#include <thread>
+#include <utility>
 
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -51,6 +55,108 @@ class Descriptor {
 
  private:
   int fd_;
+};
+
+InvalidArgumentError failure(const std::filesystem::path& path, std::string_view what, int error) {
+  return InvalidArgumentError(fmt::format("file '{}' {}: {}", path.string(), what, reason(error)));
+}
+
+template <typename Call>
+auto uninterrupted(const Call& call) {
+  for (;;) {
+    const auto result = call();
+    if (result >= 0 || errno != EINTR) return result;
+  }
+}
+
+/// @returns how much there was, at most the size of `into`.
+std::size_t read_into(std::span<std::byte> into, const Descriptor& file, const std::filesystem::path& path) {
+  std::size_t filled = 0;
+  while (filled < into.size()) {
+    const auto rest = into.subspan(filled);
+    const ssize_t got = uninterrupted([&] { return ::read(file.get(), rest.data(), rest.size()); });
+    if (got < 0) throw failure(path, "cannot be read", errno);
+    if (got == 0) break;
+    filled += static_cast<std::size_t>(got);
+  }
+  return filled;
+}
+
+void check_regular(const struct stat& status, const std::filesystem::path& path) {
+  if (S_ISREG(status.st_mode)) return;
+  throw InvalidArgumentError(fmt::format(
+      "file '{}' is {}", path.string(),
+      S_ISLNK(status.st_mode) ? "a link; give the path of the file that it leads to" : "not a regular file"));
+}
+
+void check_owner(const struct stat& status, const std::filesystem::path& path) {
+  if (status.st_uid == 0 || status.st_uid == ::geteuid()) return;
+  throw InvalidArgumentError(fmt::format("file '{}' belongs to another user", path.string()));
+}
+
+void check_size(std::size_t size, std::size_t most, const std::filesystem::path& path) {
+  if (size <= most) return;
+  throw InvalidArgumentError(fmt::format("file '{}' is larger than {} bytes", path.string(), most));
+}
+
+std::filesystem::path folder_of(const std::filesystem::path& path) {
+  return path.has_parent_path() ? path.parent_path() : ".";
+}
+
+Descriptor open_folder(const std::filesystem::path& folder) {
+  return Descriptor{::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+}
+
+/// Forces the names in a folder to the disk.
+void sync_folder(const std::filesystem::path& file) {
+  const Descriptor folder = open_folder(folder_of(file));
+  if (folder.get() >= 0 && uninterrupted([&] { return ::fsync(folder.get()); }) == 0) return;
+  if (folder.get() >= 0 && errno == EINVAL) return;  // a file system that knows no such thing
+  throw failure(file, "was written, but its folder not forced to the disk", errno);
+}
+
+/// A file that is removed again unless it is finished.
+class NewFile {
+ public:
+  /// @param fd    of a file that this process has just made.
+  /// @param path  of what the file is to become, for messages.
+  NewFile(int fd, std::string name, std::filesystem::path path)
+      : name_(std::move(name)), path_(std::move(path)), made_(fd >= 0), file_(fd) {
+    if (!made_) throw failure(path_, "cannot be written", errno);
+  }
+  NewFile(const NewFile&) = delete;
+  NewFile& operator=(const NewFile&) = delete;
+  ~NewFile() {
+    if (made_) ::unlink(name_.c_str());
+  }
+
+  [[nodiscard]] static NewFile beside(const std::filesystem::path& path) {
+    struct stat status {};
+    if (::lstat(path.c_str(), &status) == 0) check_regular(status, path);
+    std::string name = folder_of(path) / ".hsmseal-XXXXXX";
+    const int fd = ::mkostemp(name.data(), O_CLOEXEC);
+    return {fd, std::move(name), path};
+  }
+
+  void fill(std::string_view content) {
+    while (!content.empty()) {
+      const ssize_t written = uninterrupted([&] { return ::write(file_.get(), content.data(), content.size()); });
+      if (written <= 0) throw failure(path_, "cannot be written", written < 0 ? errno : ENOSPC);
+      content.remove_prefix(static_cast<std::size_t>(written));
+    }
+    // The mode it was made with may have lost more to the process's umask.
+    if (::fchmod(file_.get(), S_IRUSR | S_IWUSR) != 0 || uninterrupted([&] { return ::fsync(file_.get()); }) != 0) {
+      throw failure(path_, "cannot be written", errno);
+    }
+  }
+  [[nodiscard]] const std::string& name() const noexcept { return name_; }
+  void keep() noexcept { made_ = false; }
+
+ private:
+  std::string name_;
+  std::filesystem::path path_;
+  bool made_;
+  Descriptor file_;
 };
 
 }  // namespace
@@ -134,30 +240,78 @@ SecretBytes read_private_file(const std::filesystem::path& path, std::size_t mos
     throw InvalidArgumentError(fmt::format(
         "file '{}' cannot be opened: {}; make it, with mode 600, or correct the path", path.string(), reason(errno)));
   }
-  if (!S_ISREG(status.st_mode)) {
-    throw InvalidArgumentError(fmt::format("file '{}' is not a regular file", path.string()));
-  }
+  check_regular(status, path);
   if ((status.st_mode & kAnythingByOthers) != 0) {
     throw InvalidArgumentError(
         fmt::format("file '{0}' is open to its group or others; run: chmod 600 '{0}'", path.string()));
   }
-  if (status.st_uid != 0 && status.st_uid != ::geteuid()) {
-    throw InvalidArgumentError(fmt::format("file '{}' belongs to another user", path.string()));
-  }
+  check_owner(status, path);
   SecretBytes content{most + 1};
-  std::size_t filled = 0;
-  while (filled < content.size()) {
-    const ssize_t got = ::read(file.get(), content.writable().data() + filled, content.size() - filled);
-    if (got == 0) break;
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw InvalidArgumentError(fmt::format("file '{}': {}", path.string(), reason(errno)));
-    filled += static_cast<std::size_t>(got);
-  }
-  if (filled > most) {
-    throw InvalidArgumentError(fmt::format("file '{}' is larger than {} bytes", path.string(), most));
-  }
-  content.truncate(filled);
+  const std::size_t size = read_into(content.writable(), file, path);
+  check_size(size, most, path);
+  content.truncate(size);
   return content;
+}
+
+std::optional<std::string> read_trusted_file(const std::filesystem::path& path, std::size_t most) {
+  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW)};
+  struct stat status {};
+  if (file.get() < 0 || ::fstat(file.get(), &status) != 0) {
+    const int error = errno;
+    if (error == ENOENT) return std::nullopt;
+    if (::lstat(path.c_str(), &status) == 0) check_regular(status, path);
+    throw failure(path, "cannot be opened", error);
+  }
+  check_regular(status, path);
+  check_owner(status, path);
+  if ((status.st_mode & kWritableByOthers) != 0) {
+    throw InvalidArgumentError(
+        fmt::format("file '{0}' is writable by its group or others; run: chmod go-w '{0}'", path.string()));
+  }
+  std::string content(most + 1, '\0');
+  const std::size_t size = read_into(std::as_writable_bytes(std::span{content}), file, path);
+  check_size(size, most, path);
+  content.resize(size);
+  return content;
+}
+
+void write_file_atomically(const std::filesystem::path& path, std::string_view content) {
+  NewFile file = NewFile::beside(path);
+  file.fill(content);
+  if (::rename(file.name().c_str(), path.c_str()) != 0) throw failure(path, "cannot be replaced", errno);
+  file.keep();
+  sync_folder(path);
+}
+
+void check_can_replace(const std::filesystem::path& path) { static_cast<void>(NewFile::beside(path)); }
+
+void write_new_file(const std::filesystem::path& path, std::string_view content) {
+  NewFile file{::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR), path, path};
+  file.fill(content);
+  sync_folder(path);
+  file.keep();
+}
+
+FolderLock::FolderLock(const std::filesystem::path& folder, std::chrono::milliseconds patience) {
+  const auto end = std::chrono::steady_clock::now() + patience;
+  handle_ = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  while (handle_ < 0 || ::flock(static_cast<int>(handle_), LOCK_EX | LOCK_NB) != 0) {
+    const int error = errno;
+    const bool taken = handle_ >= 0 && (error == EWOULDBLOCK || error == EINTR);
+    if (taken && std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(std::chrono::milliseconds{1});
+      continue;
+    }
+    if (handle_ >= 0) ::close(static_cast<int>(handle_));
+    throw InvalidArgumentError(fmt::format("folder '{}' cannot be locked: {}", folder.string(),
+                                           taken ? "others hold its lock" : reason(error)));
+  }
+}
+
+FolderLock::~FolderLock() {
+  // Closing is not enough: a child that was forked meanwhile would hold the lock for as long as it lives.
+  ::flock(static_cast<int>(handle_), LOCK_UN);
+  ::close(static_cast<int>(handle_));
 }
 
 SecretBytes environment_variable(const std::string& name) {

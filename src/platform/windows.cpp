@@ -1,13 +1,14 @@
-// Compiled with MinGW-w64 and tried under Wine 8, which keeps no access lists of its own; never yet run on Windows.
+// Compiled with MinGW-w64 and tried under Wine 8, which keeps no access lists of its own; never yet run on Windows. What
+// writes and locks was only compiled.
 #include "platform/platform.hpp"
 
-#include <bitset>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <mutex>
 #include <new>
 #include <optional>
+#include <random>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -70,64 +71,6 @@ InvalidArgumentError failure(std::string_view what, const std::filesystem::path&
   return refusal("{} '{}': {}", what, shown(path), reason(error));
 }
 
-/// The address space that all secrets share.
-///
-/// A process may exclude WER_MAX_REGISTERED_ENTRIES (512) blocks, for all its code, from the dumps of Windows Error
-/// Reporting. One for each allocation would soon use them up, so the whole range is excluded, once, and memory put into
-/// it as it is needed. Dumps made by other tools hold it, and all do on a Windows that lacks the function.
-class Arena {
- public:
-  Arena() : start_(static_cast<std::byte*>(::VirtualAlloc(nullptr, kSize, MEM_RESERVE, PAGE_READWRITE))) {
-    if (start_ == nullptr) throw std::bad_alloc();
-    using Exclude = HRESULT(WINAPI*)(const void*, DWORD);
-    const auto exclude = reinterpret_cast<Exclude>(
-        library_symbol(::GetModuleHandleW(L"kernel32.dll"), "WerRegisterExcludedMemoryBlock"));
-    if (exclude == nullptr || SUCCEEDED(exclude(start_, DWORD{kSize}))) return;
-    ::VirtualFree(start_, 0, MEM_RELEASE);
-    throw std::bad_alloc();
-  }
-
-  [[nodiscard]] void* take(std::size_t size) {
-    const std::scoped_lock lock{mutex_};
-    std::size_t run = 0;
-    for (std::size_t end = 1; end <= taken_.size(); ++end) {
-      run = taken_[end - 1] ? 0 : run + 1;
-      if (run * kPage < size) continue;
-      void* const address = start_ + (end - run) * kPage;
-      if (::VirtualAlloc(address, size, MEM_COMMIT, PAGE_READWRITE) == nullptr) break;
-      mark(address, size, true);
-      return address;
-    }
-    throw std::bad_alloc();
-  }
-
-  void give_back(void* address, std::size_t size) noexcept {
-    const std::scoped_lock lock{mutex_};
-    ::VirtualUnlock(address, size);
-    ::VirtualFree(address, size, MEM_DECOMMIT);  // it comes back zeroed
-    mark(address, size, false);
-  }
-
- private:
-  static constexpr std::size_t kPage = 4096;  // wherever Windows 10 runs
-  static constexpr std::size_t kSize = std::size_t{1} << (sizeof(void*) == 8 ? 31 : 27);
-
-  void mark(void* address, std::size_t size, bool taken) noexcept {
-    const auto first = static_cast<std::size_t>(static_cast<std::byte*>(address) - start_) / kPage;
-    for (std::size_t page = first; page < first + size / kPage; ++page) taken_[page] = taken;
-  }
-
-  std::mutex mutex_;
-  std::byte* start_;
-  std::bitset<kSize / kPage> taken_;
-};
-
-/// Never destroyed: secrets in static objects may outlive any order of destruction.
-Arena& arena() {
-  static auto* const instance = new Arena;
-  return *instance;
-}
-
 constexpr std::string_view kEveryone = "S-1-1-0", kCreatorOwner = "S-1-3-0", kOwnerRights = "S-1-3-4",
                            kSystem = "S-1-5-18", kAdministrators = "S-1-5-32-544",
                            kTrustedInstaller = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464";
@@ -143,13 +86,18 @@ constexpr ACCESS_MASK kReplaceEntry = FILE_DELETE_CHILD | DELETE | WRITE_DAC | W
 /// In the driver's own folder a new entry is enough: the libraries that the driver needs are looked for there first.
 constexpr ACCESS_MASK kPlantLibrary = kReplaceEntry | FILE_ADD_FILE | FILE_ADD_SUBDIRECTORY;
 
-Handle open_file(const std::filesystem::path& path, std::string_view what, DWORD access, DWORD flags = 0) {
+/// @returns nothing, and leaves the error to GetLastError(), if it cannot be opened.
+Handle try_open(const std::filesystem::path& path, DWORD access, DWORD flags) {
   // Backup semantics open folders too, so that they are told apart below; anonymous, should it be somebody's pipe.
   flags |= FILE_FLAG_BACKUP_SEMANTICS | SECURITY_SQOS_PRESENT | SECURITY_ANONYMOUS;
   const HANDLE handle =
       ::CreateFileW(path.c_str(), access | READ_CONTROL | FILE_READ_ATTRIBUTES,
                     FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, nullptr, OPEN_EXISTING, flags, nullptr);
-  if (handle != INVALID_HANDLE_VALUE) return Handle{handle};
+  return Handle{handle != INVALID_HANDLE_VALUE ? handle : nullptr};
+}
+
+Handle open_file(const std::filesystem::path& path, std::string_view what, DWORD access, DWORD flags = 0) {
+  if (Handle file = try_open(path, access, flags)) return file;
   const std::string why = reason(::GetLastError());
   throw refusal("{} '{}': {}; correct the path, or let the process's user read it", what, shown(path), why);
 }
@@ -240,6 +188,19 @@ std::optional<std::string> stranger(const Security& security, ACCESS_MASK rights
   return std::nullopt;
 }
 
+FileIdentity identity_of(const Handle& file, const std::filesystem::path& path) {
+  FILE_ID_INFO id{};
+  if (!::GetFileInformationByHandleEx(file.get(), FileIdInfo, &id, sizeof(id))) {
+    throw failure("the identity of", path, ::GetLastError());
+  }
+  // NTFS numbers files with 64 bits, which stay as they are. ReFS does with 128: two small counters, which the golden
+  // ratio keeps from making up for each other.
+  std::uint64_t halves[2];
+  static_assert(sizeof(halves) == sizeof(id.FileId.Identifier));
+  std::memcpy(halves, id.FileId.Identifier, sizeof(halves));
+  return {id.VolumeSerialNumber, halves[0] + halves[1] * 0x9E3779B97F4A7C15u};
+}
+
 /// On a drive of this host, with all links resolved.
 std::filesystem::path resolved_path(const Handle& file, const std::filesystem::path& path) {
   std::wstring text(32768, L'\0');
@@ -284,25 +245,91 @@ void check_folders(const std::filesystem::path& driver) {
   }
 }
 
+void check_regular(const Handle& file, const std::filesystem::path& path) {
+  const DWORD attributes = attributes_of(file);
+  if ((attributes & FILE_ATTRIBUTE_DIRECTORY) != 0) throw refusal("file '{}' is not a regular file", shown(path));
+  if ((attributes & FILE_ATTRIBUTE_REPARSE_POINT) == 0) return;
+  throw refusal("file '{}' is a link; give the path of the file that it leads to", shown(path));
+}
+
+/// @param into  holds one byte more than the file may have.
+/// @returns the file's size.
+DWORD read_into(std::span<std::byte> into, const Handle& file, const std::filesystem::path& path) {
+  DWORD filled = 0;  // one call: the read of a file on a disk is short at its end alone
+  if (!::ReadFile(file.get(), into.data(), static_cast<DWORD>(into.size()), &filled, nullptr)) {
+    throw failure("file", path, ::GetLastError());
+  }
+  if (filled == into.size()) throw refusal("file '{}' is larger than {} bytes", shown(path), into.size() - 1);
+  return filled;
+}
+
+void check_owner(const Security& security, const std::filesystem::path& path) {
+  const std::string owner = text_of(security.owner);
+  if (trusted(owner)) return;
+  throw refusal("file '{0}' belongs to {1}; run: icacls \"{0}\" /setowner *{2}", shown(path), account(owner),
+                process_user());
+}
+
+/// A file for its owner, the system and administrators, which is removed again unless it is finished.
+class NewFile {
+ public:
+  NewFile(std::filesystem::path name, const std::filesystem::path& path) : name_(std::move(name)), path_(path) {
+    PSECURITY_DESCRIPTOR descriptor = nullptr;
+    if (!::ConvertStringSecurityDescriptorToSecurityDescriptorW(L"D:P(A;;FA;;;OW)(A;;FA;;;SY)(A;;FA;;;BA)",
+                                                                SDDL_REVISION_1, &descriptor, nullptr)) {
+      throw std::bad_alloc();
+    }
+    const Local owned{descriptor};
+    SECURITY_ATTRIBUTES attributes{sizeof(attributes), descriptor, FALSE};
+    const HANDLE handle =
+        ::CreateFileW(name_.c_str(), GENERIC_WRITE, 0, &attributes, CREATE_NEW, FILE_ATTRIBUTE_NORMAL, nullptr);
+    if (handle == INVALID_HANDLE_VALUE) throw failure("cannot write file", path_, ::GetLastError());
+    file_.reset(handle);
+  }
+  NewFile(const NewFile&) = delete;
+  NewFile& operator=(const NewFile&) = delete;
+  ~NewFile() {
+    file_.reset();
+    if (made_) ::DeleteFileW(name_.c_str());
+  }
+
+  [[nodiscard]] static NewFile beside(const std::filesystem::path& path) {
+    if (const Handle old = try_open(path, 0, FILE_FLAG_OPEN_REPARSE_POINT)) check_regular(old, path);
+    std::random_device random;
+    return {path.parent_path() / fmt::format(".hsmseal-{:08x}{:08x}", random(), random()), path};
+  }
+
+  void fill(std::string_view content) {
+    DWORD written = 0;
+    if (!::WriteFile(file_.get(), content.data(), static_cast<DWORD>(content.size()), &written, nullptr) ||
+        !::FlushFileBuffers(file_.get())) {
+      throw failure("cannot write file", path_, ::GetLastError());
+    }
+    if (written != content.size()) throw failure("cannot write file", path_, ERROR_DISK_FULL);
+    file_.reset();
+  }
+
+  void keep() noexcept { made_ = false; }
+
+  void take_place() {
+    // A file that somebody has open, if only to read it, is not replaced; our own readers are done at once.
+    for (int tries = 1;
+         !::MoveFileExW(name_.c_str(), path_.c_str(), MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH); ++tries) {
+      const DWORD error = ::GetLastError();
+      const bool in_use = error == ERROR_ACCESS_DENIED || error == ERROR_SHARING_VIOLATION;
+      if (!in_use || tries == 100) throw failure("cannot replace file", path_, error);
+      ::Sleep(1);
+    }
+    keep();
+  }
+
+ private:
+  std::filesystem::path name_, path_;
+  Handle file_;
+  bool made_ = true;
+};
+
 }  // namespace
-
-void wipe(void* memory, std::size_t size) noexcept {
-  if (size != 0) ::SecureZeroMemory(memory, size);
-}
-
-std::size_t page_size() noexcept {
-  SYSTEM_INFO info{};
-  ::GetSystemInfo(&info);
-  return info.dwPageSize;
-}
-
-Pages allocate_pages(std::size_t size) {
-  void* const address = arena().take(size);
-  // Fails beyond the process's minimum working set (about 30 pages), until SetProcessWorkingSetSize() raises that.
-  return {address, ::VirtualLock(address, size) != 0};
-}
-
-void release_pages(void* address, std::size_t size) noexcept { arena().give_back(address, size); }
 
 TrustedLibrary trusted_library(const std::filesystem::path& path) {
   if (!path.is_absolute()) {
@@ -316,16 +343,7 @@ TrustedLibrary trusted_library(const std::filesystem::path& path) {
   const auto resolved = resolved_path(file, path);
   check_rights(resolved, file, resolved, kChange);
   check_folders(resolved);
-  FILE_ID_INFO id{};
-  if (!::GetFileInformationByHandleEx(file.get(), FileIdInfo, &id, sizeof(id))) {
-    throw failure("driver", resolved, ::GetLastError());
-  }
-  // NTFS numbers files with 64 bits, which stay as they are. ReFS does with 128: two small counters, which the golden
-  // ratio keeps from making up for each other.
-  std::uint64_t halves[2];
-  static_assert(sizeof(halves) == sizeof(id.FileId.Identifier));
-  std::memcpy(halves, id.FileId.Identifier, sizeof(halves));
-  return {resolved, {id.VolumeSerialNumber, halves[0] + halves[1] * 0x9E3779B97F4A7C15u}};
+  return {resolved, identity_of(file, resolved)};
 }
 
 void* open_library(const std::filesystem::path& path) {
@@ -350,22 +368,70 @@ SecretBytes read_private_file(const std::filesystem::path& path, std::size_t mos
     throw refusal("file '{}' is not a regular file", shown(path));
   }
   const Security security = security_of(file, path);
-  if (const std::string owner = text_of(security.owner); !trusted(owner)) {
-    throw refusal("file '{0}' belongs to {1}; run: icacls \"{0}\" /setowner *{2}", shown(path), account(owner),
-                  process_user());
-  }
+  check_owner(security, path);
   if (const auto who = stranger(security, kReadOrChange)) {
     throw refusal("file '{0}' is open to {1}; run: icacls \"{0}\" /inheritance:r /grant:r *{2}:R /remove:g *{3}",
                   shown(path), account(*who), process_user(), *who);
   }
   SecretBytes content{most + 1};
-  DWORD filled = 0;  // one call: the read of a file on a disk is short at its end alone
-  if (!::ReadFile(file.get(), content.writable().data(), static_cast<DWORD>(content.size()), &filled, nullptr)) {
-    throw failure("file", path, ::GetLastError());
-  }
-  if (filled > most) throw refusal("file '{}' is larger than {} bytes", shown(path), most);
-  content.truncate(filled);
+  content.truncate(read_into(content.writable(), file, path));
   return content;
+}
+
+std::optional<std::string> read_trusted_file(const std::filesystem::path& path, std::size_t most) {
+  const Handle file = try_open(path, FILE_READ_DATA, FILE_FLAG_OPEN_REPARSE_POINT);
+  if (!file) {
+    const DWORD error = ::GetLastError();
+    if (error == ERROR_FILE_NOT_FOUND || error == ERROR_PATH_NOT_FOUND) return std::nullopt;
+    throw failure("cannot open file", path, error);
+  }
+  check_regular(file, path);
+  const Security security = security_of(file, path);
+  check_owner(security, path);
+  if (const auto who = stranger(security, kChange)) {
+    throw refusal("file '{0}' may be changed by {1}; run: icacls \"{0}\" /inheritance:r /grant:r *{2}:F *{3}:R",
+                  shown(path), account(*who), process_user(), *who);
+  }
+  std::string content(most + 1, '\0');
+  content.resize(read_into(std::as_writable_bytes(std::span{content}), file, path));
+  return content;
+}
+
+void write_file_atomically(const std::filesystem::path& path, std::string_view content) {
+  NewFile file = NewFile::beside(path);
+  file.fill(content);
+  file.take_place();
+}
+
+void check_can_replace(const std::filesystem::path& path) { static_cast<void>(NewFile::beside(path)); }
+
+void write_new_file(const std::filesystem::path& path, std::string_view content) {
+  NewFile file{path, path};
+  file.fill(content);
+  file.keep();
+}
+
+/// A mutex named after the folder: a folder itself cannot be locked.
+FolderLock::FolderLock(const std::filesystem::path& folder, std::chrono::milliseconds patience) {
+  const FileIdentity id = identity_of(open_file(folder, "folder", 0), folder);
+  const std::wstring name = utf16(fmt::format("Global\\hsmseal-{:016x}-{:016x}", id.device, id.inode));
+  Handle mutex{::CreateMutexW(nullptr, FALSE, name.c_str())};
+  if (!mutex) throw failure("cannot lock folder", folder, ::GetLastError());
+  switch (::WaitForSingleObject(mutex.get(), static_cast<DWORD>(patience.count()))) {
+    case WAIT_OBJECT_0:
+    case WAIT_ABANDONED:  // its last owner died; files are replaced as a whole
+      handle_ = reinterpret_cast<std::intptr_t>(mutex.release());
+      return;
+    case WAIT_TIMEOUT:
+      throw failure("others hold the lock of folder", folder, ERROR_TIMEOUT);
+    default:
+      throw failure("cannot lock folder", folder, ::GetLastError());
+  }
+}
+
+FolderLock::~FolderLock() {
+  const Handle mutex{reinterpret_cast<HANDLE>(handle_)};
+  ::ReleaseMutex(mutex.get());
 }
 
 SecretBytes environment_variable(const std::string& name) {

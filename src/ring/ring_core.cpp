@@ -67,6 +67,7 @@ std::shared_ptr<RingCore> RingCore::create(Parts parts, const SetSpec& first, co
   if (parts.pin.keeper_->last()) {
     throw InvalidArgumentError("this pin remembers a ring already; a new ring needs a new pin");
   }
+  parts.pin.keeper_->check_writable();
   if (parts.store->generation()) throw store_taken();
   auto core = std::make_shared<RingCore>(std::move(parts));
   Body body;
@@ -130,8 +131,8 @@ void RingCore::start(std::shared_ptr<const Snapshot> snapshot, Time read_at) {
   read_at_ = read_at;
   if (parts_.pin.keeper_->seen(snapshot_->body(), snapshot_->mac(), key_check(*snapshot_->ring_key()))) return;
   throw InvalidArgumentError(
-      "the ring is good, but its pin's file cannot be written; make its folder writable for this process and open the "
-      "ring again");
+      fmt::format("the ring is good, but this host cannot remember it ({}); correct that and open the ring again",
+                  parts_.pin.keeper_->failure()));
 }
 
 std::shared_ptr<RingCore> RingCore::open(Parts parts) {

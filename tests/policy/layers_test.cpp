@@ -55,7 +55,7 @@ const std::map<std::string, std::set<std::string>> kFoldersKnow = {
     {"crypto", {"core"}},
     {"pkcs11", {"core", "crypto", "platform"}},
     {"keywrap", {"core", "crypto", "pkcs11"}},
-    {"ring", {"core", "crypto"}},
+    {"ring", {"core", "crypto", "platform"}},
     {"envelope", {"core", "crypto", "ring"}},
 };
 
@@ -140,7 +140,8 @@ TEST_CASE("each foreign header has one home, and the operating system one more")
       ++at_home[prefix];
     }
     if (is_system_header(include.name)) {
-      CHECK((include.file == "src/platform/posix.cpp" || include.file == "src/platform/windows.cpp"));
+      CHECK(include.file.starts_with("src/platform/"));
+      CHECK(include.file.ends_with(".cpp"));
       ++at_home["system"];
     }
   }
