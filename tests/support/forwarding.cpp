@@ -20,7 +20,9 @@ void copy_privately(const std::filesystem::path& from, const std::filesystem::pa
 
 }  // namespace
 
-CountedHsm::CountedHsm(const std::vector<std::string>& labels) : tokens_(labels) {
+CountedHsm::CountedHsm(const std::vector<std::string>& labels) : CountedHsm(std::make_shared<const SoftHsm>(labels)) {}
+
+CountedHsm::CountedHsm(std::shared_ptr<const SoftHsm> tokens) : tokens_(std::move(tokens)) {
   copy_privately(SoftHsm::library(), libraries_.path() / "softhsm2.so");
   copy_privately(HSMSEAL_FORWARDING_LIBRARY, driver().library);
   // hsmseal gets this same copy when it loads the file later.
@@ -32,11 +34,11 @@ DriverOptions CountedHsm::driver() const {
   return {.library = libraries_.path() / "forwarding.so",
           .start_up = {},
           .environment = {{"HSMSEAL_FORWARD_TO", (libraries_.path() / "softhsm2.so").string()},
-                          {"SOFTHSM2_CONF", tokens_.conf().string()}}};
+                          {"SOFTHSM2_CONF", tokens_->conf().string()}}};
 }
 
 TokenBinding CountedHsm::binding(const std::string& label) const {
-  TokenBinding binding = tokens_.binding(label);
+  TokenBinding binding = tokens_->binding(label);
   binding.driver = kAlias;
   return binding;
 }
@@ -49,7 +51,7 @@ Host CountedHsm::bare_host() const {
 
 Host CountedHsm::host() const {
   Host host = bare_host();
-  const auto& labels = tokens_.labels();
+  const auto& labels = tokens_->labels();
   for (const std::string& label : labels) {
     if (std::ranges::count(labels, label) == 1) host.token(label, binding(label));
   }

@@ -19,8 +19,11 @@ namespace hsmseal::test {
 class CountedHsm {
  public:
   explicit CountedHsm(const std::vector<std::string>& labels = {"one"});
+  /// Another driver in front of the same tokens, as in another process: not logged in, nothing counted.
+  explicit CountedHsm(std::shared_ptr<const SoftHsm> tokens);
 
-  [[nodiscard]] const SoftHsm& tokens() const { return tokens_; }
+  [[nodiscard]] const SoftHsm& tokens() const { return *tokens_; }
+  [[nodiscard]] const std::shared_ptr<const SoftHsm>& shared_tokens() const { return tokens_; }
   /// How to load it: with the two variables of the environment that say where to forward, and to which tokens.
   [[nodiscard]] DriverOptions driver() const;
   [[nodiscard]] std::shared_ptr<Pkcs11Module> module() const { return Pkcs11Module::load(driver()); }
@@ -47,7 +50,7 @@ class CountedHsm {
   void swap_labels(const char* one, const char* other) const;
 
  private:
-  SoftHsm tokens_;
+  std::shared_ptr<const SoftHsm> tokens_;
   ScratchDirectory libraries_{DirectoryUse::Libraries};
   void* library_;
 };
