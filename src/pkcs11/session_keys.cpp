@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "core/hex.hpp"
+#include "pkcs11/add_to_error.hpp"
 #include "pkcs11/key_policy.hpp"
 #include "pkcs11/session_state.hpp"
 
@@ -99,8 +100,10 @@ KeyHandle Pkcs11Session::generate_aes_key(const KeyTemplate& key) {
   try {
     check_made_as_asked(KeyHandle{handle}, key);
   } catch (...) {
-    state_->call(&CK_FUNCTION_LIST::C_DestroyObject, handle);
-    throw;
+    const CK_RV rv = state_->call(&CK_FUNCTION_LIST::C_DestroyObject, handle);
+    if (rv == CKR_OK) throw;
+    pkcs11::throw_again_with(
+        pkcs11::left_behind(key.label, key.id, pkcs11::failure_text("C_DestroyObject", rv, state_->token.label)));
   }
   return KeyHandle{handle};
 }
