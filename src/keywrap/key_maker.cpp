@@ -11,7 +11,10 @@
 
 #include "core/hex.hpp"
 #include "crypto/crypto.hpp"
+#include "keywrap/key_label.hpp"
 #include "keywrap/pkcs11_key.hpp"
+#include "keywrap/utf8.hpp"
+#include "pkcs11/add_to_error.hpp"
 #include "pkcs11/key_policy.hpp"
 #include "pkcs11/session_access.hpp"
 
@@ -32,7 +35,7 @@ Key make_key(Pkcs11Session& session, const SetSpec& spec, const RingId& ring, Ve
   Key key;
   key.kek_id = {crypto::random_array<16>()};
   key.id.assign(key.kek_id.bytes.begin(), key.kek_id.bytes.end());
-  key.label = spec.key_label.empty() ? fmt::format("hsmseal-{}-v{}", ring.to_string(), version) : spec.key_label;
+  key.label = spec.key_label.empty() ? key_label(ring, version) : spec.key_label;
   key.handle = session.generate_aes_key({.id = key.id, .label = key.label});
   return key;
 }
@@ -119,14 +122,18 @@ void probe(Pkcs11Key& key, const Key& found, SessionPool& pool) {
   throw WrongKeyError("the token opens AES-GCM under other associated data; it cannot protect keys");
 }
 
-/// Nothing was sealed under it yet. If this fails too, the key stays in the token, unused, under its label.
-void destroy_unused(SessionPool& pool, KeyHandle key) noexcept {
+/// Nothing was sealed under it yet.
+/// @throws the error that is being handled; if this fails too, with what stays behind.
+[[noreturn]] void destroy_unused(SessionPool& pool, const Key& key) {
+  std::string why;
   try {
     auto session = pool.acquire();
-    pkcs11::SessionAccess::destroy_new_key(*session, key);
-  } catch (...) {
-    return;  // the first failure is the one to tell
+    pkcs11::SessionAccess::destroy_new_key(*session, key.handle);
+  } catch (const Error& error) {
+    why = error.what();
   }
+  if (why.empty()) throw;
+  pkcs11::throw_again_with(pkcs11::left_behind(key.label, key.id, why));
 }
 
 void check_spec(const SetSpec& spec) {
@@ -138,11 +145,22 @@ void check_spec(const SetSpec& spec) {
   }
 }
 
+/// The ring keeps its texts as JSON, which is UTF-8. Better seen before a key is made than when it is to be stored.
+void check_storable(const TokenInfo& token, const std::string& alias) {
+  if (is_utf8(token.label) && is_utf8(token.serial)) return;
+  throw InvalidArgumentError(fmt::format(
+      "the label or the serial number of token '{}' is not UTF-8, so that no set can name it; no key was made; give "
+      "the token another label",
+      alias));
+}
+
 }  // namespace
 
 KeyDescription make_or_adopt_key(TokenConnection& token, const SetSpec& spec, const RingId& ring, Version version) {
   check_spec(spec);
   const auto pool = token.connect(nullptr);
+  const TokenInfo info = token.token();
+  check_storable(info, spec.token);
   const Key found = [&] {
     auto session = pool->acquire();
     return spec.adopt_key_id ? adopt_key(*session, spec) : make_key(*session, spec, ring, version);
@@ -151,12 +169,11 @@ KeyDescription make_or_adopt_key(TokenConnection& token, const SetSpec& spec, co
     const WrapProfile profile;
     Pkcs11Key key{pool, found.handle, profile};
     probe(key, found, *pool);
-    const TokenInfo info = token.token();
     return {spec.token,  info.label,   info.serial, found.id,
             found.label, found.kek_id, profile,     make_key_proof(key, found.kek_id)};
   } catch (...) {
-    if (!spec.adopt_key_id) destroy_unused(*pool, found.handle);
-    throw;
+    if (spec.adopt_key_id) throw;
+    destroy_unused(*pool, found);
   }
 }
 

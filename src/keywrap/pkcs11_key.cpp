@@ -9,6 +9,7 @@
 #include "crypto/crypto.hpp"
 #include "keywrap/key_proof.hpp"
 #include "pkcs11/cryptoki.hpp"
+#include "pkcs11/session_access.hpp"
 
 namespace hsmseal::keywrap {
 namespace {
@@ -45,8 +46,12 @@ Verdict verdict_on(const TokenError& error) {
 }  // namespace
 
 Pkcs11Key::Pkcs11Key(std::shared_ptr<SessionPool> pool, KeyHandle handle, WrapProfile profile,
-                     std::optional<KnownProof> proof)
-    : pool_(std::move(pool)), handle_(handle), profile_(profile), proof_(std::move(proof)) {}
+                     std::optional<KnownProof> proof, Direction direction)
+    : pool_(std::move(pool)), handle_(handle), profile_(profile), proof_(std::move(proof)), direction_(direction) {}
+
+InvalidArgumentError unwraps_only() {
+  return InvalidArgumentError("a key that is described without a proof only unwraps; nothing was encrypted");
+}
 
 Bytes Pkcs11Key::wrap_once(ByteView key, ByteView aad) const {
   const auto iv = crypto::random_array<kIvBytes>();
@@ -57,7 +62,7 @@ Bytes Pkcs11Key::wrap_once(ByteView key, ByteView aad) const {
   return wrapped;
 }
 
-SecretBytes Pkcs11Key::unwrap_in(Pkcs11Session& session, KeyHandle handle, ByteView wrapped, ByteView aad) const {
+SecretBytes Pkcs11Key::unwrap_in(Pkcs11Session& session, KeyHandle handle, ByteView wrapped, ByteView aad) {
   if (wrapped.size() < kIvBytes + crypto::kTagBytes) throw OpenError();
   return session.decrypt(handle, {.iv = wrapped.first(kIvBytes), .aad = aad}, wrapped.subspan(kIvBytes));
 }
@@ -79,6 +84,8 @@ bool Pkcs11Key::round_trip_works() const {
   }
 }
 
+bool Pkcs11Key::is_shown() const { return pkcs11::SessionAccess::key_id(*pool_->acquire(), handle_).has_value(); }
+
 void Pkcs11Key::compare_after_wrap() const {
   // Once may have been a fault in passing; a token that keeps to a wrong IV fails each time.
   if (round_trip_works() || round_trip_works()) return;
@@ -89,7 +96,7 @@ void Pkcs11Key::compare_after_wrap() const {
 
 bool Pkcs11Key::answers() const {
   try {
-    if (!proof_) return round_trip_works();
+    if (!proof_) return direction_ == Direction::Both ? round_trip_works() : is_shown();
     const SecretBytes opened = unwrap_once(proof_->proof.wrapped, proof_aad(proof_->kek_id));
     if (crypto::equal(crypto::sha256(opened.view()), proof_->proof.digest)) return true;
   } catch (const TokenError& error) {
@@ -99,6 +106,7 @@ bool Pkcs11Key::answers() const {
 }
 
 Bytes Pkcs11Key::wrap(ByteView key, ByteView aad) {
+  if (direction_ == Direction::UnwrapOnly) throw unwraps_only();
   if (key.size() > profile_.max_plaintext) {
     throw InvalidArgumentError(fmt::format("{} bytes to encrypt in the token, where at most {} are allowed", key.size(),
                                            profile_.max_plaintext));

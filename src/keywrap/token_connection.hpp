@@ -37,6 +37,8 @@ class TokenConnection {
   /// The token; only after connect() succeeded.
   [[nodiscard]] TokenInfo token() const;
 
+  [[nodiscard]] const std::string& alias() const noexcept { return alias_; }
+
   /// Whether the binding says how to log in.
   [[nodiscard]] bool logs_in() const noexcept { return binding_.pin.kind() != PinSource::Kind::None; }
 

@@ -10,6 +10,7 @@
 #include <hsmseal/token_binding.hpp>
 
 #include "pkcs11/cryptoki.hpp"
+#include "pkcs11/destructions.hpp"
 #include "pkcs11/login_guard.hpp"
 
 namespace hsmseal::pkcs11 {
@@ -39,6 +40,8 @@ class SharedState {
   /// For what adds, finds and removes keys: SoftHSM 2.6.1 fails to make a key, now and then, while another thread
   /// searches. Nothing that seals or opens takes it once its key is found.
   std::mutex object_store;
+  std::mutex one_destruction_at_a_time;  ///< locked before object_store
+  Destructions destructions;
 
  private:
   std::mutex guards_mutex_;

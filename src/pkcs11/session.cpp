@@ -8,15 +8,12 @@
 
 #include <hsmseal/error.hpp>
 
-#include "core/hex.hpp"
-#include "pkcs11/driver.hpp"
-#include "pkcs11/key_policy.hpp"
-#include "pkcs11/session_access.hpp"
+#include "pkcs11/session_state.hpp"
 
 namespace hsmseal {
 
-using pkcs11::Driver;
 using pkcs11::in;
+using pkcs11::size_of;
 
 namespace {
 
@@ -25,66 +22,7 @@ constexpr std::size_t kMaxMacBytes = 64;
 /// Room beyond what the standard says, since drivers differ: padding block, tag, IV.
 constexpr std::size_t kSpareBytes = 48;
 
-CK_ULONG size_of(ByteView bytes) noexcept { return static_cast<CK_ULONG>(bytes.size()); }
-
-CK_ATTRIBUTE attribute(CK_ATTRIBUTE_TYPE type, ByteView value) { return {type, in(value), size_of(value)}; }
-
-template <typename Value>
-CK_ATTRIBUTE attribute(CK_ATTRIBUTE_TYPE type, const Value& value) {
-  return attribute(type, std::as_bytes(std::span{&value, 1}));
-}
-
-constexpr CK_BBOOL kTrue = CK_TRUE;
-constexpr CK_BBOOL kFalse = CK_FALSE;
-
 }  // namespace
-
-struct Pkcs11Session::State {
-  std::shared_ptr<Driver> driver;
-  TokenSelector selector;
-  TokenInfo token;
-  CK_SESSION_HANDLE handle = CK_INVALID_HANDLE;
-  bool open = false;
-  bool spent = false;
-
-  template <typename Function, typename... Arguments>
-  CK_RV call(Function CK_FUNCTION_LIST::*function, Arguments... arguments) {
-    return driver->call(function, handle, arguments...);
-  }
-
-  /// Calls, and gives the session up if the call fails: it may be left in an operation that cannot be ended.
-  template <typename Function, typename... Arguments>
-  void must(std::string_view name, Function CK_FUNCTION_LIST::*function, Arguments... arguments) {
-    if (const CK_RV rv = call(function, arguments...); rv != CKR_OK) {
-      spent = true;
-      pkcs11::throw_failure(name, rv, token.label);
-    }
-  }
-
-  void check_usable() const {
-    if (!open) throw InvalidArgumentError(fmt::format("the session with token '{}' is closed", token.label));
-    if (spent) {
-      throw InvalidArgumentError(
-          fmt::format("a call failed in this session with token '{}'; open a new session", token.label));
-    }
-  }
-
-  [[noreturn]] void broken_promise(std::string_view function, std::string_view what) {
-    spent = true;
-    throw TokenError(
-        pkcs11::failure(function, CKR_OK),
-        fmt::format("{} on token '{}' returned CKR_OK but {}; nothing was used", function, token.label, what));
-  }
-
-  template <typename Value>
-  std::optional<Value> fixed_attribute(KeyHandle key, CK_ATTRIBUTE_TYPE type);
-  std::optional<bool> flag(KeyHandle key, CK_ATTRIBUTE_TYPE type);
-  std::optional<Bytes> read_attribute(KeyHandle key, CK_ATTRIBUTE_TYPE type, std::size_t most);
-  bool logged_in();
-  void refuse_risky_login(LowPinCount low_pin_count);
-  void login(ByteView pin, LowPinCount low_pin_count);
-  void login_at_token(LowPinCount low_pin_count);
-};
 
 Pkcs11Session::Pkcs11Session(std::shared_ptr<Pkcs11Module> module, const TokenSelector& selector, SessionMode mode) {
   if (!module) throw InvalidArgumentError("a session needs a module");
@@ -221,152 +159,6 @@ void Pkcs11Session::login(const PinSource& pin, LowPinCount low_pin_count) {
     case PinSource::Kind::Pin:
       return state_->login(pin.read(state_->selector).view(), low_pin_count);
   }
-}
-
-// --- keys ----------------------------------------------------------------------------------------------------------
-
-std::optional<KeyHandle> Pkcs11Session::find_key(const KeyQuery& query) {
-  state_->check_usable();
-  if (!query.id && !query.label) throw InvalidArgumentError("a key query needs an id or a label");
-  const CK_OBJECT_CLASS secret_key = CKO_SECRET_KEY;
-  std::vector<CK_ATTRIBUTE> pattern{attribute(CKA_CLASS, secret_key)};
-  if (query.id) pattern.push_back(attribute(CKA_ID, ByteView{*query.id}));
-  if (query.label) pattern.push_back(attribute(CKA_LABEL, bytes_of(*query.label)));
-  const std::scoped_lock alone{state_->driver->shared().object_store};
-  state_->must("C_FindObjectsInit", &CK_FUNCTION_LIST::C_FindObjectsInit, pattern.data(),
-               static_cast<CK_ULONG>(pattern.size()));
-  std::array<CK_OBJECT_HANDLE, 2> found{};
-  std::size_t count = 0;
-  // Drivers may hand out fewer handles at a time than there are; none means that there are no more.
-  while (count < found.size()) {
-    CK_ULONG more = 0;
-    state_->must("C_FindObjects", &CK_FUNCTION_LIST::C_FindObjects, found.data() + count,
-                 static_cast<CK_ULONG>(found.size() - count), &more);
-    if (more == 0) break;
-    count += std::min<std::size_t>(more, found.size() - count);
-  }
-  state_->must("C_FindObjectsFinal", &CK_FUNCTION_LIST::C_FindObjectsFinal);
-  if (count == 0) return std::nullopt;
-  if (count > 1) {
-    throw WrongKeyError(fmt::format(
-        "more than one key with {} on token '{}'; destroy the one that does not belong there",
-        query.id ? "CKA_ID " + core::to_hex(*query.id) : "label '" + *query.label + "'", state_->token.label));
-  }
-  return KeyHandle{found[0]};
-}
-
-KeyHandle Pkcs11Session::generate_aes_key(const KeyTemplate& key) {
-  state_->check_usable();
-  if (key.id.empty() || key.id.size() > 255) throw InvalidArgumentError("a key's id has 1 to 255 bytes");
-  if (key.bytes != 16 && key.bytes != 24 && key.bytes != 32) {
-    throw InvalidArgumentError("an AES key has 16, 24 or 32 bytes");
-  }
-  const CK_OBJECT_CLASS secret_key = CKO_SECRET_KEY;
-  const CK_KEY_TYPE aes = CKK_AES;
-  const auto value_bytes = static_cast<CK_ULONG>(key.bytes);
-  const CK_BBOOL& encrypts = key.use == KeyUse::EncryptDecrypt ? kTrue : kFalse;
-  const CK_BBOOL& signs = key.use == KeyUse::SignVerify ? kTrue : kFalse;
-  // Every attribute that decides over the key's safety is said, since the drivers' defaults differ.
-  std::array attributes{
-      attribute(CKA_CLASS, secret_key),
-      attribute(CKA_KEY_TYPE, aes),
-      attribute(CKA_VALUE_LEN, value_bytes),
-      attribute(CKA_ID, ByteView{key.id}),
-      attribute(CKA_LABEL, bytes_of(key.label)),
-      attribute(CKA_TOKEN, key.lifetime == KeyLifetime::Token ? kTrue : kFalse),
-      attribute(CKA_PRIVATE, kTrue),
-      attribute(CKA_SENSITIVE, kTrue),
-      attribute(CKA_EXTRACTABLE, kFalse),
-      attribute(CKA_ENCRYPT, encrypts),
-      attribute(CKA_DECRYPT, encrypts),
-      attribute(CKA_SIGN, signs),
-      attribute(CKA_VERIFY, signs),
-      attribute(CKA_WRAP, kFalse),
-      attribute(CKA_UNWRAP, kFalse),
-      attribute(CKA_DERIVE, kFalse),
-  };
-  CK_MECHANISM mechanism{CKM_AES_KEY_GEN, nullptr, 0};
-  CK_OBJECT_HANDLE handle = CK_INVALID_HANDLE;
-  const std::scoped_lock alone{state_->driver->shared().object_store};
-  state_->must("C_GenerateKey", &CK_FUNCTION_LIST::C_GenerateKey, &mechanism, attributes.data(),
-               static_cast<CK_ULONG>(attributes.size()), &handle);
-  try {
-    check_made_as_asked(KeyHandle{handle}, key);
-  } catch (...) {
-    state_->call(&CK_FUNCTION_LIST::C_DestroyObject, handle);
-    throw;
-  }
-  return KeyHandle{handle};
-}
-
-void Pkcs11Session::check_made_as_asked(KeyHandle made, const KeyTemplate& key) {
-  const KeyAttributes told = attributes(made);
-  const auto weak = pkcs11::weaknesses(told, key.use, pkcs11::KeyOrigin::MadeHere);
-  const bool found_again = told.id == key.id && told.token == (key.lifetime == KeyLifetime::Token);
-  if (weak.empty() && found_again && pkcs11::serves(told, key.use, key.bytes)) return;
-  throw WrongKeyError(fmt::format("token '{}' made a key other than asked for ({}); it is not used",
-                                  state_->token.label,
-                                  weak.empty() ? "type, size, use, id or lifetime differ" : pkcs11::describe(weak)));
-}
-
-void pkcs11::SessionAccess::destroy_new_key(Pkcs11Session& session, KeyHandle key) {
-  const std::scoped_lock alone{session.state_->driver->shared().object_store};
-  session.state_->call(&CK_FUNCTION_LIST::C_DestroyObject, static_cast<CK_OBJECT_HANDLE>(key.value));
-}
-
-std::optional<Bytes> Pkcs11Session::State::read_attribute(KeyHandle key, CK_ATTRIBUTE_TYPE type, std::size_t most) {
-  Bytes value(most);
-  CK_ATTRIBUTE wanted{type, pkcs11::out(value), static_cast<CK_ULONG>(most)};
-  const CK_RV rv =
-      call(&CK_FUNCTION_LIST::C_GetAttributeValue, static_cast<CK_OBJECT_HANDLE>(key.value), &wanted, CK_ULONG{1});
-  if (rv == CKR_ATTRIBUTE_TYPE_INVALID || rv == CKR_ATTRIBUTE_SENSITIVE) return std::nullopt;
-  if (rv != CKR_OK) {
-    spent = true;
-    pkcs11::throw_failure("C_GetAttributeValue", rv, token.label);
-  }
-  if (wanted.ulValueLen > most) return std::nullopt;  // CK_UNAVAILABLE_INFORMATION
-  value.resize(wanted.ulValueLen);
-  return value;
-}
-
-template <typename Value>
-std::optional<Value> Pkcs11Session::State::fixed_attribute(KeyHandle key, CK_ATTRIBUTE_TYPE type) {
-  const auto bytes = read_attribute(key, type, sizeof(Value));
-  if (!bytes || bytes->size() != sizeof(Value)) return std::nullopt;
-  Value value;
-  std::copy(bytes->begin(), bytes->end(), std::as_writable_bytes(std::span{&value, 1}).begin());
-  return value;
-}
-
-std::optional<bool> Pkcs11Session::State::flag(KeyHandle key, CK_ATTRIBUTE_TYPE type) {
-  const auto value = fixed_attribute<CK_BBOOL>(key, type);
-  return value ? std::optional{*value != CK_FALSE} : std::nullopt;
-}
-
-KeyAttributes Pkcs11Session::attributes(KeyHandle key) {
-  state_->check_usable();
-  State& s = *state_;
-  KeyAttributes told;
-  told.key_type = s.fixed_attribute<CK_KEY_TYPE>(key, CKA_KEY_TYPE);
-  told.value_bytes = s.fixed_attribute<CK_ULONG>(key, CKA_VALUE_LEN);
-  told.id = s.read_attribute(key, CKA_ID, 255);
-  if (const auto label = s.read_attribute(key, CKA_LABEL, 4096)) {
-    told.label.emplace(reinterpret_cast<const char*>(label->data()), label->size());
-  }
-  told.token = s.flag(key, CKA_TOKEN);
-  told.is_private = s.flag(key, CKA_PRIVATE);
-  told.sensitive = s.flag(key, CKA_SENSITIVE);
-  told.always_sensitive = s.flag(key, CKA_ALWAYS_SENSITIVE);
-  told.extractable = s.flag(key, CKA_EXTRACTABLE);
-  told.never_extractable = s.flag(key, CKA_NEVER_EXTRACTABLE);
-  told.encrypt = s.flag(key, CKA_ENCRYPT);
-  told.decrypt = s.flag(key, CKA_DECRYPT);
-  told.wrap = s.flag(key, CKA_WRAP);
-  told.unwrap = s.flag(key, CKA_UNWRAP);
-  told.sign = s.flag(key, CKA_SIGN);
-  told.verify = s.flag(key, CKA_VERIFY);
-  told.derive = s.flag(key, CKA_DERIVE);
-  return told;
 }
 
 // --- operations ----------------------------------------------------------------------------------------------------

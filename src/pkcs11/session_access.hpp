@@ -1,13 +1,56 @@
 #pragma once
 
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
 #include <hsmseal/pkcs11_session.hpp>
+
+#include "pkcs11/destructions.hpp"
 
 namespace hsmseal::pkcs11 {
 
+/// A secret key as a list shows it.
+struct ListedKey {
+  Bytes id;           ///< CKA_ID, 1 to 255 bytes
+  std::string label;  ///< CKA_LABEL
+};
+
 /// What hsmseal does with a session and applications shall not by accident.
+///
+/// @throws from every function that calls the driver: TokenError.
 struct SessionAccess {
   /// Destroys a key that was made a moment ago and has sealed nothing.
   static void destroy_new_key(Pkcs11Session& session, KeyHandle key);
+
+  /// The secret keys whose labels are wanted. Left out: a key that vanishes while it is read, and one whose CKA_ID does
+  /// not have 1 to 255 bytes.
+  [[nodiscard]] static std::vector<ListedKey> list_keys(Pkcs11Session& session,
+                                                        const std::function<bool(std::string_view)>& wanted);
+
+  /// Checks that what was not found is not only invisible.
+  /// @throws TokenError  the token wants a login and the process is not logged in.
+  static void check_private_keys_visible(Pkcs11Session& session);
+
+  /// The CKA_ID behind a handle; nothing if the token does not tell.
+  [[nodiscard]] static std::optional<Bytes> key_id(Pkcs11Session& session, KeyHandle key);
+
+  /// What is held from the search for a key to its destruction: of two that destroy one key, the second must not come
+  /// with a handle whose number the driver has given to another key meanwhile.
+  [[nodiscard]] static std::unique_lock<std::mutex> one_destruction_at_a_time(const Pkcs11Session& session);
+
+  /// Destroys a key of any age, for ever. The caller has found and proved it in this very session, and holds
+  /// one_destruction_at_a_time().
+  ///
+  /// @param id  the CKA_ID that it was found by, read once more first.
+  /// @throws WrongKeyError  the handle has become another key's, which was not destroyed.
+  static void destroy_key(Pkcs11Session& session, KeyHandle key, const Bytes& id);
+
+  /// What destroy_key() did with this driver. It lives as long as the process.
+  [[nodiscard]] static const Destructions& destructions(const Pkcs11Session& session);
 };
 
 }  // namespace hsmseal::pkcs11

@@ -1,0 +1,12 @@
+#pragma once
+
+#include <hsmseal/credential_set.hpp>
+
+#include "keywrap/token_connection.hpp"
+
+namespace hsmseal::keywrap {
+
+/// KeyProvider::destroy() for one token: finds, proves and destroys the key in one session.
+void destroy_described_key(TokenConnection& token, const KeyDescription& key);
+
+}  // namespace hsmseal::keywrap

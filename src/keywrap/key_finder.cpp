@@ -1,0 +1,50 @@
+#include "keywrap/key_finder.hpp"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+
+#include "keywrap/key_label.hpp"
+#include "pkcs11/session_access.hpp"
+
+namespace hsmseal::keywrap {
+namespace {
+
+std::vector<pkcs11::ListedKey> keys_in(TokenConnection& token, const RingId& ring) {
+  auto session = token.connect(nullptr)->acquire();
+  auto keys = pkcs11::SessionAccess::list_keys(
+      *session, [&](std::string_view label) { return version_in(label, ring).has_value(); });
+  // Afterwards: what was listed while somebody logged the process out is not all that there is.
+  pkcs11::SessionAccess::check_private_keys_visible(*session);
+  return keys;
+}
+
+}  // namespace
+
+std::vector<FoundKey> find_ring_keys(const std::vector<std::shared_ptr<TokenConnection>>& tokens, const RingId& ring) {
+  using TokenIdentity = std::tuple<std::string, std::string, std::string, std::string>;
+  using KeyIdentity = std::pair<Bytes, std::string>;
+  std::map<TokenIdentity, std::set<KeyIdentity>> shown;
+  std::vector<FoundKey> found;
+  for (const auto& token : tokens) {
+    const auto keys = keys_in(*token, ring);
+    const TokenInfo info = token->token();
+    // Every alias is asked, even if it looks like a token seen before: should two tokens be told apart by nothing but
+    // their keys, none of these is overlooked.
+    auto& shown_before = shown[{info.label, info.serial, info.model, info.manufacturer}];
+    for (const auto& key : keys) {
+      if (shown_before.contains({key.id, key.label})) continue;
+      found.push_back(
+          {token->alias(), info.label, info.serial, key.id, key.label, version_in(key.label, ring).value_or(0)});
+    }
+    for (const auto& key : keys) shown_before.emplace(key.id, key.label);
+  }
+  std::ranges::sort(found, {}, [](const FoundKey& key) { return std::tie(key.token, key.version, key.key_id); });
+  return found;
+}
+
+}  // namespace hsmseal::keywrap

@@ -1,0 +1,91 @@
+#include "pkcs11/session_access.hpp"
+
+#include <limits>
+
+#include "core/hex.hpp"
+#include "pkcs11/session_state.hpp"
+
+namespace hsmseal::pkcs11 {
+
+namespace {
+
+constexpr std::size_t kMaxIdBytes = 255;
+constexpr std::size_t kMaxLabelBytes = 255;
+
+}  // namespace
+
+void SessionAccess::destroy_new_key(Pkcs11Session& session, KeyHandle key) {
+  session.state_->check_usable();
+  const std::scoped_lock alone{session.state_->driver->shared().object_store};
+  session.state_->must("C_DestroyObject", &CK_FUNCTION_LIST::C_DestroyObject, static_cast<CK_OBJECT_HANDLE>(key.value));
+}
+
+std::vector<ListedKey> SessionAccess::list_keys(Pkcs11Session& session,
+                                                const std::function<bool(std::string_view)>& wanted) {
+  Pkcs11Session::State& state = *session.state_;
+  state.check_usable();
+  std::mutex& object_store = state.driver->shared().object_store;
+  const CK_OBJECT_CLASS secret_key = CKO_SECRET_KEY;
+  const std::vector<CK_OBJECT_HANDLE> handles = [&] {
+    const std::scoped_lock alone{object_store};
+    return state.search({attribute(CKA_CLASS, secret_key)}, std::numeric_limits<std::size_t>::max());
+  }();
+  std::vector<ListedKey> listed;
+  for (const CK_OBJECT_HANDLE handle : handles) {
+    // Key by key, so that a long list keeps nobody from finding a key to seal with.
+    const std::scoped_lock alone{object_store};
+    const auto read = [&](CK_ATTRIBUTE_TYPE type, std::size_t most) {
+      auto told = state.try_read(KeyHandle{handle}, type, most);
+      if (told.rv != CKR_OK && told.rv != CKR_OBJECT_HANDLE_INVALID) state.fail("C_GetAttributeValue", told.rv);
+      return std::move(told.value);
+    };
+    const auto label = read(CKA_LABEL, kMaxLabelBytes);
+    if (!label) continue;
+    std::string text{reinterpret_cast<const char*>(label->data()), label->size()};
+    if (!wanted(text)) continue;
+    auto id = read(CKA_ID, kMaxIdBytes);
+    if (id && !id->empty()) listed.push_back({std::move(*id), std::move(text)});
+  }
+  return listed;
+}
+
+void SessionAccess::check_private_keys_visible(Pkcs11Session& session) {
+  Pkcs11Session::State& state = *session.state_;
+  state.check_usable();
+  if ((state.token.flags & CKF_LOGIN_REQUIRED) == 0 || state.logged_in()) return;
+  throw TokenError(failure("C_FindObjects", CKR_USER_NOT_LOGGED_IN),
+                   fmt::format("keys on token '{}' may be invisible: nobody is logged in; give its binding a PIN",
+                               state.token.label));
+}
+
+std::optional<Bytes> SessionAccess::key_id(Pkcs11Session& session, KeyHandle key) {
+  session.state_->check_usable();
+  return session.state_->read_attribute(key, CKA_ID, kMaxIdBytes);
+}
+
+std::unique_lock<std::mutex> SessionAccess::one_destruction_at_a_time(const Pkcs11Session& session) {
+  return std::unique_lock{session.state_->driver->shared().one_destruction_at_a_time};
+}
+
+void SessionAccess::destroy_key(Pkcs11Session& session, KeyHandle key, const Bytes& id) {
+  Pkcs11Session::State& state = *session.state_;
+  state.check_usable();
+  SharedState& shared = state.driver->shared();
+  const std::scoped_lock alone{shared.object_store};
+  if (state.read_attribute(key, CKA_ID, kMaxIdBytes) != id) {
+    throw WrongKeyError(
+        fmt::format("the key with CKA_ID {} on token '{}' changed after it was found; look for another "
+                    "program that changes keys",
+                    core::to_hex(id), state.token.label));
+  }
+  const CK_RV rv = state.call(&CK_FUNCTION_LIST::C_DestroyObject, static_cast<CK_OBJECT_HANDLE>(key.value));
+  // Whatever it answered, and before this driver can make another key for hsmseal.
+  shared.destructions.add(key.value);
+  if (rv != CKR_OK) state.fail("C_DestroyObject", rv);
+}
+
+const Destructions& SessionAccess::destructions(const Pkcs11Session& session) {
+  return session.state_->driver->shared().destructions;
+}
+
+}  // namespace hsmseal::pkcs11

@@ -1,0 +1,92 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include <hsmseal/error.hpp>
+#include <hsmseal/pkcs11_session.hpp>
+
+#include "pkcs11/driver.hpp"
+
+namespace hsmseal {
+
+namespace pkcs11 {
+
+inline CK_ULONG size_of(ByteView bytes) noexcept { return static_cast<CK_ULONG>(bytes.size()); }
+
+inline CK_ATTRIBUTE attribute(CK_ATTRIBUTE_TYPE type, ByteView value) { return {type, in(value), size_of(value)}; }
+
+template <typename Value>
+CK_ATTRIBUTE attribute(CK_ATTRIBUTE_TYPE type, const Value& value) {
+  return attribute(type, std::as_bytes(std::span{&value, 1}));
+}
+
+}  // namespace pkcs11
+
+/// What is behind a session: its calls are in session.cpp, those about keys in session_keys.cpp.
+struct Pkcs11Session::State {
+  std::shared_ptr<pkcs11::Driver> driver;
+  TokenSelector selector;
+  TokenInfo token;
+  CK_SESSION_HANDLE handle = CK_INVALID_HANDLE;
+  bool open = false;
+  bool spent = false;
+
+  template <typename Function, typename... Arguments>
+  CK_RV call(Function CK_FUNCTION_LIST::*function, Arguments... arguments) {
+    return driver->call(function, handle, arguments...);
+  }
+
+  /// Gives the session up after a failed call: it may be left in an operation that cannot be ended.
+  [[noreturn]] void fail(std::string_view name, CK_RV rv) {
+    spent = true;
+    pkcs11::throw_failure(name, rv, token.label);
+  }
+
+  /// Calls, and gives the session up if the call fails.
+  template <typename Function, typename... Arguments>
+  void must(std::string_view name, Function CK_FUNCTION_LIST::*function, Arguments... arguments) {
+    if (const CK_RV rv = call(function, arguments...); rv != CKR_OK) fail(name, rv);
+  }
+
+  void check_usable() const {
+    if (!open) throw InvalidArgumentError(fmt::format("the session with token '{}' is closed", token.label));
+    if (spent) {
+      throw InvalidArgumentError(
+          fmt::format("a call failed in this session with token '{}'; open a new session", token.label));
+    }
+  }
+
+  [[noreturn]] void broken_promise(std::string_view function, std::string_view what) {
+    spent = true;
+    throw TokenError(
+        pkcs11::failure(function, CKR_OK),
+        fmt::format("{} on token '{}' returned CKR_OK but {}; nothing was used", function, token.label, what));
+  }
+
+  bool logged_in();
+  void refuse_risky_login(LowPinCount low_pin_count);
+  void login(ByteView pin, LowPinCount low_pin_count);
+  void login_at_token(LowPinCount low_pin_count);
+
+  /// The objects that match, the first `most` of them at most. The caller holds `object_store`.
+  std::vector<CK_OBJECT_HANDLE> search(std::vector<CK_ATTRIBUTE> pattern, std::size_t most);
+
+  /// One attribute with the call's own result.
+  struct Read {
+    CK_RV rv = CKR_OK;
+    std::optional<Bytes> value = {};  ///< absent also where the token does not tell, or tells more than `most` bytes
+  };
+  Read try_read(KeyHandle key, CK_ATTRIBUTE_TYPE type, std::size_t most);
+  std::optional<Bytes> read_attribute(KeyHandle key, CK_ATTRIBUTE_TYPE type, std::size_t most);
+  template <typename Value>
+  std::optional<Value> fixed_attribute(KeyHandle key, CK_ATTRIBUTE_TYPE type);
+  std::optional<bool> flag(KeyHandle key, CK_ATTRIBUTE_TYPE type);
+};
+
+}  // namespace hsmseal
