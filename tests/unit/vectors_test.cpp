@@ -59,7 +59,7 @@ struct Reader {
 
   explicit Reader(std::size_t iv_bytes = 12)
       : provider(std::make_shared<VectorProvider>(Vectors::instance(), iv_bytes)),
-        ring(test::open_ring(Vectors::instance(), "ring-3", provider)),
+        ring(test::open_ring(Vectors::instance(), "ring-6", provider)),
         encryptor(ring) {}
 };
 
@@ -81,6 +81,15 @@ ErrorCode refusal(const std::function<void()>& call) {
 ring::Mac mac_of(ByteView ring_key, const std::string& body) {
   const SecretBytes key = crypto::hkdf_expand_sha256(ring_key, bytes_of(core::kRingMacLabel), 32);
   return crypto::hmac_sha256(key.view(), bytes_of(body));
+}
+
+/// Whether a record has its ring key in a place of the ring's history where an open handle knows another one: then it
+/// need not ask a token, src/FORMAT.md section 6.4.
+bool is_known_place(const json& entry, const json& seen) {
+  json known = seen.at("former_keys");
+  known.push_back(seen.at("ring_key"));
+  const std::size_t place = ring::from_text(test::record_of(entry).body).former_ring_keys.size();
+  return place < known.size() && known.at(place) != entry.at("ring_key");
 }
 
 }  // namespace
@@ -150,7 +159,7 @@ TEST_CASE("every invalid vector is refused with the error it names") {
         (void)each->encryptor.open(sealed, context_of(context));
       });
       CHECK(error == expected);
-      const bool asks = expected == ErrorCode::Open && entry.at("must") != "F-15";
+      const bool asks = expected == ErrorCode::Open && entry.at("must") != "F-16";
       CHECK((each->provider->unwraps() != unwraps) == asks);
     }
   });
@@ -224,7 +233,10 @@ TEST_CASE("the vectors' rings are read and printed to the same bytes, and have t
     KeyRing ring = test::open_ring(Vectors::instance(), entry.at("name").get<std::string>(), provider);
     CHECK(ring.generation() == record.generation);
     CHECK(ring.list() == body.sets);
-    for (const auto& set : body.sets) ring.verify(set.version);
+    for (const auto& set : body.sets) {
+      const bool deleted = set.state == SetState::Deleted;
+      CHECK(refusal([&] { ring.verify(set.version); }) == (deleted ? ErrorCode::DeletedVersion : ErrorCode{0}));
+    }
   });
 }
 
@@ -240,9 +252,27 @@ TEST_CASE("a host follows the vectors' ring from its first generation to its thi
   store->show(record("ring-3"));
   ring.refresh();
   CHECK(ring.active().version == 0x01020304);
-  CHECK(ring.list().size() == 6);
+  CHECK(ring.list().size() == 7);
   store->show(record("ring-2"));
   CHECK(refusal([&] { ring.refresh(); }) == ErrorCode::RingRolledBack);
+}
+
+TEST_CASE("a host takes every record of the vectors that follows the one it has seen") {
+  const auto& vectors = Vectors::instance();
+  const auto provider = std::make_shared<VectorProvider>(vectors);
+  for_each("followed", [&](const json& entry) {
+    const auto seen = test::record_of(vectors.entry("rings", entry.at("seen").get<std::string>()));
+    const auto shown = test::record_of(vectors.entry("rings", entry.at("shown").get<std::string>()));
+    const auto store = std::make_shared<test::ShownStore>(seen);
+    KeyRing running = KeyRing::open(store, provider, RingPin::in_process());
+    const RingPin pin = RingPin::in_process();
+    (void)KeyRing::open(store, provider, pin);
+    store->show(shown);
+    CHECK(refusal([&] { running.refresh(); }) == ErrorCode{0});
+    CHECK(refusal([&] { (void)KeyRing::open(store, provider, pin); }) == ErrorCode{0});
+    CHECK(running.generation() == shown.generation);
+    CHECK(running.list() == ring::from_text(shown.body).sets);
+  });
 }
 
 TEST_CASE("every invalid ring of the vectors is refused with the error it names") {
@@ -254,11 +284,13 @@ TEST_CASE("every invalid ring of the vectors is refused with the error it names"
     const RingPin pin = RingPin::in_process();
     if (entry.contains("seen")) {
       // Seen before the process was started anew, and seen by a handle that is open.
-      const auto seen = test::record_of(vectors.entry("rings", entry.at("seen").get<std::string>()));
+      const json& seen_entry = vectors.entry("rings", entry.at("seen").get<std::string>());
+      const auto seen = test::record_of(seen_entry);
       const auto seen_store = std::make_shared<test::ShownStore>(seen);
       KeyRing ring = KeyRing::open(seen_store, provider, pin);
       seen_store->show(test::record_of(entry));
-      CHECK(refusal([&] { ring.refresh(); }) == expected);
+      const ErrorCode error = refusal([&] { ring.refresh(); });
+      CHECK((error == expected || (error == ErrorCode::RingTampered && is_known_place(entry, seen_entry))));
       CHECK(ring.generation() == seen.generation);
     }
     CHECK(refusal([&] { (void)KeyRing::open(store, provider, pin); }) == expected);
