@@ -2,6 +2,7 @@
 #include "support/vectors.hpp"
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -20,6 +21,7 @@
 #include "envelope/wire.hpp"
 #include "helpers.hpp"
 #include "ring/body.hpp"
+#include "ring/ring_key.hpp"
 #include "support/catch.hpp"
 #include "support/softhsm.hpp"
 
@@ -295,6 +297,44 @@ TEST_CASE("every invalid ring of the vectors is refused with the error it names"
     }
     CHECK(refusal([&] { (void)KeyRing::open(store, provider, pin); }) == expected);
   });
+}
+
+TEST_CASE("the keys that the vectors' rings had before are found from the present one") {
+  std::size_t found = 0;
+  for_each("rings", [&](const json& entry) {
+    const ring::Body body = ring::from_text(test::record_of(entry).body);
+    const SecretBytes present{bytes_at(entry, "ring_key")};
+    CHECK(hex(ring::key_check(present)) == entry.at("key_check"));
+    const json& former = entry.at("former_keys");
+    REQUIRE(former.size() == body.former_ring_keys.size());
+    for (std::size_t i = 0; i < former.size(); ++i) {
+      const auto key = ring::former_ring_key(body, present, i);
+      REQUIRE(key);
+      CHECK(hex(key->view()) == former.at(i));
+      ++found;
+    }
+  });
+  CHECK(found >= 3);
+}
+
+TEST_CASE("the vectors' records lead to the key that a host remembers, or do not") {
+  const auto& vectors = Vectors::instance();
+  const auto leads_from = [&](const json& shown, const json& seen) {
+    std::array<std::byte, 32> check;
+    std::ranges::copy(bytes_at(vectors.entry("rings", seen.get<std::string>()), "key_check"), check.begin());
+    const ring::Body body = ring::from_text(test::record_of(shown).body);
+    return ring::leads_to(body, SecretBytes{bytes_at(shown, "ring_key")}, check);
+  };
+  for_each("followed", [&](const json& entry) {
+    CHECK(leads_from(vectors.entry("rings", entry.at("shown").get<std::string>()), entry.at("seen")));
+  });
+  std::size_t refused = 0;
+  for_each("invalid_rings", [&](const json& entry) {
+    if (entry.at("must") != "F-53") return;
+    CHECK_FALSE(leads_from(entry, entry.at("seen")));
+    ++refused;
+  });
+  CHECK(refused > 10);
 }
 
 TEST_CASE("the vectors' proofs show which key answers") {
