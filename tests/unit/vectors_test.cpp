@@ -21,6 +21,7 @@
 #include "envelope/wire.hpp"
 #include "helpers.hpp"
 #include "ring/body.hpp"
+#include "ring/export_file.hpp"
 #include "ring/ring_key.hpp"
 #include "support/catch.hpp"
 #include "support/softhsm.hpp"
@@ -335,6 +336,23 @@ TEST_CASE("the vectors' records lead to the key that a host remembers, or do not
     ++refused;
   });
   CHECK(refused > 10);
+}
+
+TEST_CASE("the vectors' exported rings are read and written to the same bytes") {
+  for_each("exports", [](const json& entry) {
+    const auto content = entry.at("content").get<std::string>();
+    const RingRecord record = ring::read_export(content);
+    const json& ring = Vectors::instance().entry("rings", entry.at("ring").get<std::string>());
+    CHECK(record == test::record_of(ring));
+    CHECK(ring::write_export(record) == content);
+  });
+}
+
+TEST_CASE("every invalid export of the vectors is refused with the error it names") {
+  for_each("invalid_exports", [](const json& entry) {
+    const auto content = entry.at("content").get<std::string>();
+    CHECK(refusal([&] { (void)ring::read_export(content); }) == test::code_of(entry.at("error").get<std::string>()));
+  });
 }
 
 TEST_CASE("the vectors' proofs show which key answers") {

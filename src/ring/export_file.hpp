@@ -1,0 +1,17 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include <hsmseal/ring_store.hpp>
+
+namespace hsmseal::ring {
+
+/// A record as an exported ring's file, src/FORMAT.md section 6.5: one text for each record.
+[[nodiscard]] std::string write_export(const RingRecord& record);
+
+/// @returns the record as the file has it; nothing of it is verified, its body is not even read.
+/// @throws FormatError  not what write_export() makes of any record with a JSON object for a body.
+[[nodiscard]] RingRecord read_export(std::string_view content);
+
+}  // namespace hsmseal::ring
