@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdint>
 #include <fstream>
 #include <iterator>
+#include <optional>
+#include <system_error>
 
 #include <fmt/format.h>
 
@@ -15,39 +18,51 @@
 namespace hsmseal::ring {
 namespace {
 
-constexpr std::string_view kBegins = "hsmseal-ring 1 ";
-constexpr std::size_t kMacDigits = 64;
+constexpr std::string_view kLabel = "hsmseal-ring 1 ";
 
-std::string header_of(const RingRecord& record) {
-  return fmt::format("{}{} {}\n", kBegins, record.generation, core::to_hex(record.mac));
+/// 1 to 2^63 - 1, in the only way to write it.
+std::optional<std::uint64_t> generation_from(std::string_view digits) {
+  std::int64_t number = 0;
+  const char* const end = digits.data() + digits.size();
+  const auto [stop, error] = std::from_chars(digits.data(), end, number);
+  if (error != std::errc{} || stop != end || number < 1 || digits.front() == '0') return std::nullopt;
+  return static_cast<std::uint64_t>(number);
+}
+
+std::optional<RingRecord> parse(std::string_view content) {
+  const std::size_t line_end = content.find('\n');
+  if (line_end == std::string_view::npos || !content.starts_with(kLabel)) return std::nullopt;
+  const std::string_view fields = content.substr(kLabel.size(), line_end - kLabel.size());
+  const std::size_t space = fields.find(' ');
+  if (space == std::string_view::npos) return std::nullopt;
+  const auto generation = generation_from(fields.substr(0, space));
+  const auto mac = crypto::from_hex(fields.substr(space + 1));
+  const std::string_view body = content.substr(line_end + 1);
+  RingRecord record;
+  if (!generation || !mac || mac->size() != record.mac.size()) return std::nullopt;
+  if (!body.starts_with('{') || !body.ends_with('}')) return std::nullopt;
+  record.generation = *generation;
+  record.body = body;
+  std::ranges::copy(*mac, record.mac.begin());
+  return record;
 }
 
 }  // namespace
 
-std::string write_export(const RingRecord& record) { return header_of(record) + record.body; }
+std::string write_export(const RingRecord& record) {
+  return fmt::format("{}{} {}\n{}", kLabel, record.generation, core::to_hex(record.mac), record.body);
+}
 
-RingRecord read_export(std::string_view text) {
-  const auto malformed = [] { return FormatError("the file is not an exported ring of a format that is known here"); };
-  const auto line_end = text.find('\n');
-  if (!text.starts_with(kBegins) || line_end == std::string_view::npos) throw malformed();
-  const std::string_view line = text.substr(0, line_end);
-  RingRecord record;
-  record.body = text.substr(line_end + 1);
-  const auto number = line.substr(kBegins.size());
-  std::from_chars(number.data(), number.data() + number.size(), record.generation);
-  const auto mac = crypto::from_hex(line.substr(line.size() - std::min(line.size(), kMacDigits)));
-  if (!mac || mac->size() != record.mac.size()) throw malformed();
-  std::ranges::copy(*mac, record.mac.begin());
-  // Whatever the reading above tolerates does not survive this.
-  if (header_of(record) != text.substr(0, line_end + 1)) throw malformed();
-  return record;
+RingRecord read_export(std::string_view content) {
+  if (auto record = parse(content)) return *std::move(record);
+  throw FormatError("this is not an exported ring of a format that this version knows, or it was changed on its way");
 }
 
 std::string read_export_file(const std::filesystem::path& path) {
   std::ifstream file{path, std::ios::binary};
-  std::string text{std::istreambuf_iterator<char>{file}, {}};
+  std::string content{std::istreambuf_iterator<char>{file}, {}};
   if (!file.is_open() || file.bad()) throw InvalidArgumentError("cannot read the exported ring " + path.string());
-  return text;
+  return content;
 }
 
 }  // namespace hsmseal::ring

@@ -97,12 +97,7 @@ Bytes wrap_ring_key(CountedWrapper& wrapper, const SecretBytes& ring_key, const 
 }
 
 void check_descent(const Body& body, const SecretBytes& ring_key, const PinnedRing& seen) {
-  if (crypto::equal(key_check(ring_key), seen.key_check)) return;
-  for (std::size_t index = body.former_ring_keys.size(); index-- > 0;) {
-    const auto former = former_ring_key(body, ring_key, index);
-    if (!former) break;
-    if (crypto::equal(key_check(*former), seen.key_check)) return;
-  }
+  if (leads_to(body, ring_key, seen.key_check)) return;
   throw RingForkedError(fmt::format(
       "generation {} of the ring was made by somebody who does not know the ring's key as this host has seen it",
       body.generation));

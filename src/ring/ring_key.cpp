@@ -18,14 +18,41 @@ Bytes link_aad(const RingId& ring, std::size_t index) {
   return core::Binding{core::kFormerRingKeyLabel}.append(ring).append(std::uint64_t{index}).take();
 }
 
+std::optional<SecretBytes> unwrap_link(const Body& body, const SecretBytes& next, std::size_t index) {
+  const ByteView link = body.former_ring_keys.at(index);
+  if (link.size() != crypto::kNonceBytes + crypto::kKeyBytes + crypto::kTagBytes) return std::nullopt;
+  SecretBytes key{link.subspan(crypto::kNonceBytes, crypto::kKeyBytes)};
+  const bool opened =
+      crypto::aes256_gcm_decrypt(link_key(next).view(), link.first(crypto::kNonceBytes), link_aad(body.id, index),
+                                 key.writable(), link.last<crypto::kTagBytes>());
+  return opened ? std::optional{std::move(key)} : std::nullopt;
+}
+
 }  // namespace
 
 std::array<std::byte, 32> key_check(const SecretBytes& ring_key) {
-  const SecretBytes check =
+  const SecretBytes derived =
       crypto::hkdf_expand_sha256(ring_key.view(), bytes_of(core::kRingKeyCheckLabel), crypto::kKeyBytes);
-  std::array<std::byte, 32> bytes{};
-  std::ranges::copy(check.view(), bytes.begin());
-  return bytes;
+  std::array<std::byte, 32> check;
+  std::ranges::copy(derived.view(), check.begin());
+  return check;
+}
+
+std::optional<SecretBytes> former_ring_key(const Body& body, const SecretBytes& present, std::size_t index) {
+  if (index > body.former_ring_keys.size()) return std::nullopt;
+  std::optional key{present.clone()};
+  for (std::size_t at = body.former_ring_keys.size(); key && at > index; --at) key = unwrap_link(body, *key, at - 1);
+  return key;
+}
+
+bool leads_to(const Body& body, const SecretBytes& present, const std::array<std::byte, 32>& check) {
+  std::optional key{present.clone()};
+  for (std::size_t at = body.former_ring_keys.size(); key; --at) {
+    if (key_check(*key) == check) return true;
+    if (at == 0) return false;
+    key = unwrap_link(body, *key, at - 1);
+  }
+  return false;
 }
 
 Bytes wrap_former_ring_key(const SecretBytes& former, const SecretBytes& next, const RingId& ring, std::size_t index) {
@@ -33,22 +60,10 @@ Bytes wrap_former_ring_key(const SecretBytes& former, const SecretBytes& next, c
   SecretBytes text = former.clone();
   std::array<std::byte, crypto::kTagBytes> tag;
   crypto::aes256_gcm_encrypt(link_key(next).view(), nonce, link_aad(ring, index), text.writable(), tag);
-  return core::Binding{""}.append(ByteView{nonce}).append(text.view()).append(ByteView{tag}).take();
-}
-
-std::optional<SecretBytes> former_ring_key(const Body& body, const SecretBytes& present, std::size_t index) {
-  if (index >= body.former_ring_keys.size()) return std::nullopt;
-  SecretBytes key = present.clone();
-  for (std::size_t at = body.former_ring_keys.size(); at-- > index;) {
-    const ByteView link = body.former_ring_keys[at];
-    SecretBytes former{link.subspan(crypto::kNonceBytes, crypto::kKeyBytes)};
-    if (!crypto::aes256_gcm_decrypt(link_key(key).view(), link.first(crypto::kNonceBytes), link_aad(body.id, at),
-                                    former.writable(), link.last<crypto::kTagBytes>())) {
-      return std::nullopt;
-    }
-    key = std::move(former);
-  }
-  return key;
+  Bytes link{nonce.begin(), nonce.end()};
+  link.insert(link.end(), text.view().begin(), text.view().end());
+  link.insert(link.end(), tag.begin(), tag.end());
+  return link;
 }
 
 }  // namespace hsmseal::ring

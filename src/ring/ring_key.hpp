@@ -8,20 +8,23 @@
 
 #include "ring/body.hpp"
 
-/// The ring's own keys, the present one and those before it: src/FORMAT.md sections 6.2 and 6.4.
 namespace hsmseal::ring {
 
-/// Tells one ring key from another without showing it.
+/// Tells a ring's key from another without showing it, src/FORMAT.md section 6.4.
 [[nodiscard]] std::array<std::byte, 32> key_check(const SecretBytes& ring_key);
 
-/// One key under the key that follows it.
-/// @param index  the place in Body::former_ring_keys.
-[[nodiscard]] Bytes wrap_former_ring_key(const SecretBytes& former, const SecretBytes& next, const RingId& ring,
-                                         std::size_t index);
-
-/// The ring's key number `index`, found from the present one backwards.
-/// @returns nothing if a link of the chain does not open, or there is no such key.
+/// A key that the ring had before, src/FORMAT.md section 6.2: the first has index 0.
+///
+/// @param present  the key that the record's sets hold; it has the index behind the last.
+/// @returns nothing if there is no such key, or something on the way to it does not open.
 [[nodiscard]] std::optional<SecretBytes> former_ring_key(const Body& body, const SecretBytes& present,
                                                          std::size_t index);
+
+/// Whether the present key or one before it has this check: whether a host that remembers it may follow the record.
+[[nodiscard]] bool leads_to(const Body& body, const SecretBytes& present, const std::array<std::byte, 32>& check);
+
+/// What becomes the item `index` of Body::former_ring_keys when the ring gets another key.
+[[nodiscard]] Bytes wrap_former_ring_key(const SecretBytes& former, const SecretBytes& next, const RingId& ring,
+                                         std::size_t index);
 
 }  // namespace hsmseal::ring

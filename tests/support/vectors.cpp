@@ -96,7 +96,8 @@ class ProvedWrapper final : public KeyWrapper {
 
 const std::set<std::string>& Vectors::list_names() {
   static const std::set<std::string> names = {
-      "keks", "valid", "invalid", "rewrapped", "contexts", "invalid_contexts", "rings", "invalid_rings", "proofs"};
+      "keks",   "valid",         "invalid",  "rewrapped", "contexts", "invalid_contexts", "rings",
+      "proofs", "invalid_rings", "followed", "exports",   "pins",     "invalid_exports",  "invalid_pins"};
   return names;
 }
 
@@ -153,6 +154,7 @@ ErrorCode code_of(const std::string& error_name) {
       {"Format", ErrorCode::Format},
       {"WrongRing", ErrorCode::WrongRing},
       {"UnknownVersion", ErrorCode::UnknownVersion},
+      {"DeletedVersion", ErrorCode::DeletedVersion},
       {"Open", ErrorCode::Open},
       {"WrongKey", ErrorCode::WrongKey},
       {"Store", ErrorCode::Store},

@@ -7,16 +7,18 @@ from hsmseal_format import Kek, seeded
 RING_ID, OTHER_RING_ID = seeded("ring", 16), seeded("other ring", 16)
 SAME_PREFIX_ID = RING_ID[:4] + seeded("ring of the same prefix", 12)
 RING_KEY, OTHER_RING_KEY = seeded("ring key", 32), seeded("other ring key", 32)
+RING_KEYS = [RING_KEY, seeded("ring key 1", 32), seeded("ring key 2", 32)]  # the first, and after each removal
 
 
 def make_kek(label: str, version: int, ring_id: bytes = RING_ID) -> Kek:
     return Kek(seeded(f"kek {label}", 32), seeded(f"kek id {label}", 16), ring_id, version)
 
 
-# Version 2 is a gap; version 0x01020304 is the key of version 1, adopted again.
-K1, K3, K5, K6 = make_kek("a", 1), make_kek("b", 3), make_kek("c", 5), make_kek("d", 6)
+# Version 2 is a gap; version 0x01020304 is the key of version 1, adopted again. 6 and 7 are deleted in the end.
+K1, K3, K5, K6, K7 = (make_kek(*key) for key in (("a", 1), ("b", 3), ("c", 5), ("d", 6), ("g", 7)))
 LATEST, STAGED = make_kek("a", 0x01020304), make_kek("e", 0x01020305)
-KEKS = [K1, K3, K5, K6, LATEST, STAGED, make_kek("f", 1, OTHER_RING_ID)]
+KEKS = [K1, K3, K5, K6, LATEST, STAGED, K7, make_kek("f", 1, OTHER_RING_ID)]
+DELETED = frozenset({K6.version, K7.version})
 OTHER_RING_KEK = KEKS[-1]
 
 

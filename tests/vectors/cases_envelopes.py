@@ -3,7 +3,7 @@
 import struct
 from dataclasses import dataclass, replace
 
-from cases_common import K1, K3, LATEST, OTHER_RING_KEK, RING_ID, RING_KEY, SAME_PREFIX_ID, flipped
+from cases_common import K1, K3, K6, K7, LATEST, OTHER_RING_KEK, RING_ID, RING_KEY, SAME_PREFIX_ID, flipped
 from hsmseal_format import (
     MAX_CONTEXT, MAX_ENVELOPE, MAX_TOKEN_AAD, Kek, Recipe, encode_context, payload_aad, place, proof_aad, ring_key_aad,
     seal, seeded, to_text, token_aad, wrap_aad,
@@ -21,12 +21,12 @@ CONTEXTS = {
     "value-with-a-zero-byte": [("a", "b\0c"), ("d\0", "")],
 }
 INVALID_CONTEXTS = [
-    {"name": "context-of-no-pairs", "pairs": [], "must": "F-28"},
-    {"name": "context-empty-name", "pairs": [["a", "1"], ["", "2"]], "must": "F-28"},
-    {"name": "context-name-twice", "pairs": [["a", "1"], ["b", "2"], ["a", "1"]], "must": "F-28"},
-    {"name": "raw-context-empty", "suite": 1, "raw_bytes": 0, "must": "F-29"},
-    {"name": "raw-context-too-long", "suite": 1, "raw_bytes": MAX_CONTEXT + 1, "must": "F-29"},
-    {"name": "token-context-too-long", "suite": 2, "raw_bytes": MAX_TOKEN_AAD - 61, "must": "F-30"},
+    {"name": "context-of-no-pairs", "pairs": [], "must": "F-29"},
+    {"name": "context-empty-name", "pairs": [["a", "1"], ["", "2"]], "must": "F-29"},
+    {"name": "context-name-twice", "pairs": [["a", "1"], ["b", "2"], ["a", "1"]], "must": "F-29"},
+    {"name": "raw-context-empty", "suite": 1, "raw_bytes": 0, "must": "F-30"},
+    {"name": "raw-context-too-long", "suite": 1, "raw_bytes": MAX_CONTEXT + 1, "must": "F-30"},
+    {"name": "token-context-too-long", "suite": 2, "raw_bytes": MAX_TOKEN_AAD - 61, "must": "F-31"},
 ]
 SEVERAL = encode_context(CONTEXTS["several-pairs"])
 ONE_PAIR = encode_context(CONTEXTS["one-pair"])
@@ -109,29 +109,36 @@ def header_faults() -> list[Fault]:
     faults.append(Fault("F-9", "Format", "empty-secret-cut-by-1", empty[:-1]))
     head = seal(sample("too-long"))
     at_limit = MAX_ENVELOPE - len(head)
-    faults.append(Fault("F-20", "Open", "length-at-the-limit", head, zeros=at_limit))
+    faults.append(Fault("F-21", "Open", "length-at-the-limit", head, zeros=at_limit))
     faults.append(Fault("F-10", "Format", "length-over-the-limit", head, zeros=at_limit + 1))
     return faults
 
 
 def place_faults() -> list[Fault]:
-    """Wrong ring and unknown version, and what is told first."""
+    """Wrong ring, unknown and deleted version, and what is told first."""
     prefix = seal(sample("prefix"))
     other = replace(OTHER_RING_KEK, version=2)
     unknown = seal(sample("version-2", kek=replace(K1, version=2)))
+    deleted = seal(sample("deleted-version", kek=K7))
+    deleted_elsewhere = seal(sample("ring-before-deleted", kek=replace(OTHER_RING_KEK, version=7)))
     faults = [
         Fault("F-11", "WrongRing", "ring-other", seal(sample("ring-other", kek=OTHER_RING_KEK))),
         Fault("F-11", "WrongRing", "ring-prefix-altered", flipped(prefix, 11)),
         Fault("F-12", "UnknownVersion", "version-2", unknown),
-        Fault("F-13", "WrongRing", "ring-before-version", seal(sample("ring-before-version", kek=other))),
-        Fault("F-13", "Format", "format-before-ring", seal(sample("format-before-ring", kek=other, reserved=1))),
-        Fault("F-13", "UnknownVersion", "version-before-data", flipped(unknown, -1)),
+        Fault("F-14", "WrongRing", "ring-before-version", seal(sample("ring-before-version", kek=other))),
+        Fault("F-14", "Format", "format-before-ring", seal(sample("format-before-ring", kek=other, reserved=1))),
+        Fault("F-14", "UnknownVersion", "version-before-data", flipped(unknown, -1)),
+        Fault("F-13", "DeletedVersion", "deleted-version", deleted),
+        Fault("F-13", "DeletedVersion", "deleted-version-never-active", seal(sample("deleted-staged", kek=K6))),
+        Fault("F-13", "DeletedVersion", "token-deleted-version", seal(sample("token-deleted", suite=2, kek=K7))),
+        Fault("F-14", "WrongRing", "ring-before-deleted-version", deleted_elsewhere),
+        Fault("F-14", "DeletedVersion", "deleted-version-before-data", flipped(deleted, -1)),
     ]
     for kind, suite in (("data-key", 1), ("token", 2)):
         moved = seal(sample(f"{kind}-moved", suite=suite))
         moved = moved[:12] + struct.pack(">I", LATEST.version) + moved[16:]
         same_prefix = sample(f"{kind}-prefix", suite=suite, kek=replace(K1, ring_id=SAME_PREFIX_ID))
-        must = "F-17" if suite == 1 else "F-21"
+        must = "F-18" if suite == 1 else "F-22"
         faults.append(Fault(must, "Open", f"{kind}-version-of-the-same-key", moved))
         faults.append(Fault(must, "Open", f"{kind}-ring-of-the-same-prefix", seal(same_prefix)))
         wrong_key = sample(f"{kind}-wrong-key", suite=suite, kek=replace(K1, key=K3.key))
@@ -149,29 +156,29 @@ def data_key_faults() -> list[Fault]:
     padded = seal(sample("altered padded", bucket=64))
     token = sample("token oracle", suite=2, secret=seeded("oracle: data key", 32))
     from_token = seal(sample("oracle", data_key=token.secret, wrap_aad=token_aad(2, 1, 0, K1, SEVERAL)))
-    places = [("F-17", "wrap-iv", 18), ("F-17", "wrap-ciphertext", 30), ("F-17", "wrap-tag", 77)]
-    places += [("F-19", "commitment", 78), ("F-20", "nonce", 110), ("F-20", "ciphertext", 122), ("F-20", "tag", -1)]
+    places = [("F-18", "wrap-iv", 18), ("F-18", "wrap-ciphertext", 30), ("F-18", "wrap-tag", 77)]
+    places += [("F-20", "commitment", 78), ("F-21", "nonce", 110), ("F-21", "ciphertext", 122), ("F-21", "tag", -1)]
     faults = [Fault(must, "Open", f"{name}-altered", flipped(sealed, at)) for must, name, at in places]
     faults += [
-        wrong("F-17", "wrap-aad-suite-2", wrap_aad=wrap_aad(2, 1, K1)),
-        wrong("F-17", "wrap-aad-algorithm-2", wrap_aad=wrap_aad(1, 2, K1)),
-        wrong("F-17", "wrap-aad-empty", wrap_aad=b"\0"),
-        wrong("F-17", "ring-key-as-data-key", data_key=RING_KEY, wrap_aad=ring_key_aad(K1)),
-        wrong("F-17", "proof-as-data-key", wrap_aad=proof_aad(K1)),
-        Fault("F-17", "Open", "token-secret-as-data-key", from_token),
-        Fault("F-19", "Open", "payload-of-another-data-key", sealed[:78] + other[78:]),
-        Fault("F-19", "Open", "commitment-of-another-data-key", sealed[:78] + other[78:110] + sealed[110:]),
-        wrong("F-20", "payload-aad-other-ring", payload_aad=payload_aad(1, 0, SAME_PREFIX_ID, SEVERAL)),
-        wrong("F-20", "payload-aad-suite-2", payload_aad=payload_aad(2, 0, RING_ID, SEVERAL)),
-        wrong("F-20", "payload-aad-with-version", payload_aad=payload_aad(1, 0, K1.ring_id + b"\0\0\0\1", SEVERAL)),
-        wrong("F-20", "payload-aad-without-length", payload_aad=b"hsmseal/1/payload\1\0" + RING_ID + SEVERAL),
-        Fault("F-20", "Open", "payload-cut", sealed[:-1]),
-        Fault("F-20", "Open", "payload-longer", sealed + b"\0"),
-        Fault("F-20", "Open", "context-other", sealed, ONE_PAIR),
-        Fault("F-20", "Open", "context-none", sealed, b""),
-        Fault("F-20", "Open", "context-instead-of-none", seal(sample("free", context=b"")), ONE_PAIR),
-        Fault("F-20", "Open", "padded-flag-set", flipped(sealed, 6)),
-        Fault("F-20", "Open", "padded-flag-cleared", flipped(padded, 6)),
+        wrong("F-18", "wrap-aad-suite-2", wrap_aad=wrap_aad(2, 1, K1)),
+        wrong("F-18", "wrap-aad-algorithm-2", wrap_aad=wrap_aad(1, 2, K1)),
+        wrong("F-18", "wrap-aad-empty", wrap_aad=b"\0"),
+        wrong("F-18", "ring-key-as-data-key", data_key=RING_KEY, wrap_aad=ring_key_aad(K1)),
+        wrong("F-18", "proof-as-data-key", wrap_aad=proof_aad(K1)),
+        Fault("F-18", "Open", "token-secret-as-data-key", from_token),
+        Fault("F-20", "Open", "payload-of-another-data-key", sealed[:78] + other[78:]),
+        Fault("F-20", "Open", "commitment-of-another-data-key", sealed[:78] + other[78:110] + sealed[110:]),
+        wrong("F-21", "payload-aad-other-ring", payload_aad=payload_aad(1, 0, SAME_PREFIX_ID, SEVERAL)),
+        wrong("F-21", "payload-aad-suite-2", payload_aad=payload_aad(2, 0, RING_ID, SEVERAL)),
+        wrong("F-21", "payload-aad-with-version", payload_aad=payload_aad(1, 0, K1.ring_id + b"\0\0\0\1", SEVERAL)),
+        wrong("F-21", "payload-aad-without-length", payload_aad=b"hsmseal/1/payload\1\0" + RING_ID + SEVERAL),
+        Fault("F-21", "Open", "payload-cut", sealed[:-1]),
+        Fault("F-21", "Open", "payload-longer", sealed + b"\0"),
+        Fault("F-21", "Open", "context-other", sealed, ONE_PAIR),
+        Fault("F-21", "Open", "context-none", sealed, b""),
+        Fault("F-21", "Open", "context-instead-of-none", seal(sample("free", context=b"")), ONE_PAIR),
+        Fault("F-21", "Open", "padded-flag-set", flipped(sealed, 6)),
+        Fault("F-21", "Open", "padded-flag-cleared", flipped(padded, 6)),
     ]
     return faults
 
@@ -183,19 +190,19 @@ def token_faults() -> list[Fault]:
     too_long = sample("token-over-the-ceiling", suite=2, secret=seeded("secret", 4097))
     padded_too_long = sample("token-padded-over", suite=2, secret=seeded("secret", 4096), bucket=64)
     return [
-        Fault("F-15", "Open", "token-over-the-ceiling", seal(too_long)),
-        Fault("F-15", "Open", "token-padded-over-the-ceiling", seal(padded_too_long)),
-        Fault("F-21", "Open", "token-iv-altered", flipped(sealed, 18)),
-        Fault("F-21", "Open", "token-ciphertext-altered", flipped(sealed, 30)),
-        Fault("F-21", "Open", "token-tag-altered", flipped(sealed, -1)),
-        Fault("F-21", "Open", "token-cut", sealed[:-1]),
-        Fault("F-21", "Open", "token-longer", sealed + b"\0"),
-        Fault("F-21", "Open", "token-context-other", sealed, ONE_PAIR),
-        Fault("F-21", "Open", "token-context-none", sealed, b""),
-        Fault("F-21", "Open", "token-padded-flag-set", flipped(sealed, 6)),
-        Fault("F-21", "Open", "token-padded-flag-cleared", flipped(padded, 6)),
-        Fault("F-21", "Open", "token-aad-without-length", seal(sample("short", suite=2, payload_aad=no_length))),
-        Fault("F-21", "Open", "data-key-wrap-as-token-secret", seal(as_wrap)),
+        Fault("F-16", "Open", "token-over-the-ceiling", seal(too_long)),
+        Fault("F-16", "Open", "token-padded-over-the-ceiling", seal(padded_too_long)),
+        Fault("F-22", "Open", "token-iv-altered", flipped(sealed, 18)),
+        Fault("F-22", "Open", "token-ciphertext-altered", flipped(sealed, 30)),
+        Fault("F-22", "Open", "token-tag-altered", flipped(sealed, -1)),
+        Fault("F-22", "Open", "token-cut", sealed[:-1]),
+        Fault("F-22", "Open", "token-longer", sealed + b"\0"),
+        Fault("F-22", "Open", "token-context-other", sealed, ONE_PAIR),
+        Fault("F-22", "Open", "token-context-none", sealed, b""),
+        Fault("F-22", "Open", "token-padded-flag-set", flipped(sealed, 6)),
+        Fault("F-22", "Open", "token-padded-flag-cleared", flipped(padded, 6)),
+        Fault("F-22", "Open", "token-aad-without-length", seal(sample("short", suite=2, payload_aad=no_length))),
+        Fault("F-22", "Open", "data-key-wrap-as-token-secret", seal(as_wrap)),
     ]
 
 
@@ -208,7 +215,7 @@ def padding_faults() -> list[Fault]:
     for suite, prefix in ((1, ""), (2, "token-")):
         for name, plaintext in wrong.items():
             sealed = seal(sample(prefix + name, suite=suite, flags=1, plaintext=plaintext))
-            faults.append(Fault("F-26", "Open", prefix + name, sealed))
+            faults.append(Fault("F-27", "Open", prefix + name, sealed))
     return faults
 
 
@@ -224,22 +231,22 @@ def text_faults() -> list[Fault]:
 
     body = good[5:]
     faults = {
-        "text-empty": ("F-31", ""),
-        "text-prefix-missing": ("F-31", body),
-        "text-prefix-upper-case": ("F-31", "HSE1." + body),
-        "text-prefix-2": ("F-31", "hse2." + body),
-        "text-leading-space": ("F-31", " " + good),
-        "text-standard-alphabet": ("F-32", good.replace("-", "+").replace("_", "/")),
-        "text-padding": ("F-32", good + "="),
-        "text-trailing-newline": ("F-32", good + "\n"),
-        "text-trailing-zero": ("F-32", good + "\0"),
-        "text-space-inside": ("F-32", good[:40] + " " + good[40:]),
-        "text-line-break-inside": ("F-32", good[:76] + "\r\n" + good[76:]),
-        "text-second-dot": ("F-32", good[:40] + "." + good[40:]),
-        "text-non-ascii": ("F-32", good + "é"),
-        "text-one-digit-more": ("F-33", none + "A"),
-        "text-trailing-bits-2": ("F-34", next_digit(two_bits)),
-        "text-trailing-bits-4": ("F-34", next_digit(four_bits)),
+        "text-empty": ("F-32", ""),
+        "text-prefix-missing": ("F-32", body),
+        "text-prefix-upper-case": ("F-32", "HSE1." + body),
+        "text-prefix-2": ("F-32", "hse2." + body),
+        "text-leading-space": ("F-32", " " + good),
+        "text-standard-alphabet": ("F-33", good.replace("-", "+").replace("_", "/")),
+        "text-padding": ("F-33", good + "="),
+        "text-trailing-newline": ("F-33", good + "\n"),
+        "text-trailing-zero": ("F-33", good + "\0"),
+        "text-space-inside": ("F-33", good[:40] + " " + good[40:]),
+        "text-line-break-inside": ("F-33", good[:76] + "\r\n" + good[76:]),
+        "text-second-dot": ("F-33", good[:40] + "." + good[40:]),
+        "text-non-ascii": ("F-33", good + "é"),
+        "text-one-digit-more": ("F-34", none + "A"),
+        "text-trailing-bits-2": ("F-35", next_digit(two_bits)),
+        "text-trailing-bits-4": ("F-35", next_digit(four_bits)),
         "text-prefix-only": ("F-9", "hse1."),
         "text-of-a-bad-envelope": ("F-5", to_text(seal(sample("bad", reserved=1)))),
     }

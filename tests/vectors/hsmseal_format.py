@@ -100,23 +100,23 @@ def to_text(sealed: bytes) -> str:
     return "hse1." + base64.urlsafe_b64encode(sealed).decode().rstrip("=")
 
 
-class ContextError(Exception):
-    """Refused before anything is sealed or opened; holds the rule."""
+class CallerError(Exception):
+    """What the caller gave, or what his host holds, is wrong; holds the rule."""
 
 
 def encode_context(pairs: list[tuple[str, str]]) -> bytes:
     encoded = sorted((name.encode(), value.encode()) for name, value in pairs)
     names = [name for name, _ in encoded]
     if not pairs or b"" in names or len(set(names)) != len(names):
-        raise ContextError("F-28")
+        raise CallerError("F-29")
     return b"".join(len64(name) + name + len64(value) + value for name, value in encoded)
 
 
 def check_raw_context(size: int, suite: int, kek: Kek) -> None:
     if not 1 <= size <= MAX_CONTEXT:
-        raise ContextError("F-29")
+        raise CallerError("F-30")
     if suite == 2 and len(token_aad(2, 1, 0, kek, b"")) + size > MAX_TOKEN_AAD:
-        raise ContextError("F-30")
+        raise CallerError("F-31")
 
 
 # ---- sealing ---------------------------------------------------------------------------------------------------------
@@ -193,22 +193,22 @@ class Refused(Exception):
 class Reader:
     """Reads as the document says, or all but one rule of it, to show that this rule alone stops a vector."""
 
-    def __init__(self, ring_id: bytes, find, ignore: str | None = None):
-        self.ring_id, self.find, self.ignore = ring_id, find, ignore
+    def __init__(self, ring_id: bytes, find, ignore: str | None = None, deleted: frozenset[int] = frozenset()):
+        self.ring_id, self.find, self.ignore, self.deleted = ring_id, find, ignore, deleted
 
     def refuse(self, rule: str, error: str, condition: bool) -> None:
         if condition and rule != self.ignore:
             raise Refused(error, rule)
 
     def decode_text(self, text: str) -> bytes:
-        self.refuse("F-31", "Format", not text.startswith("hse1."))
+        self.refuse("F-32", "Format", not text.startswith("hse1."))
         body = text.split(".", 1)[-1]
-        self.refuse("F-32", "Format", re.fullmatch(r"[A-Za-z0-9_-]*", body) is None)
+        self.refuse("F-33", "Format", re.fullmatch(r"[A-Za-z0-9_-]*", body) is None)
         body = re.sub(r"[^A-Za-z0-9_-]", "", body.replace("+", "-").replace("/", "_"))
-        self.refuse("F-33", "Format", len(body) % 4 == 1)
+        self.refuse("F-34", "Format", len(body) % 4 == 1)
         body = body[: len(body) - (len(body) % 4 == 1)]
         sealed = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
-        self.refuse("F-34", "Format", to_text(sealed) != "hse1." + body)
+        self.refuse("F-35", "Format", to_text(sealed) != "hse1." + body)
         return sealed
 
     def open(self, sealed: bytes, context: bytes) -> bytes:
@@ -228,28 +228,29 @@ class Reader:
         self.refuse("F-11", "WrongRing", prefix != self.ring_id[:4])
         kek = self.find(version)
         self.refuse("F-12", "UnknownVersion", kek is None)
+        self.refuse("F-13", "DeletedVersion", version in self.deleted)
         kek = kek or replace(self.find(1), version=version)
         if suite == 2:
-            self.refuse("F-15", "Open", len(sealed) - HEADER - width - TAG > kek.max_plaintext)
-            plaintext = self.decrypt("F-21", lambda: unwrap(kek, width, sealed[HEADER:], token_aad(
+            self.refuse("F-16", "Open", len(sealed) - HEADER - width - TAG > kek.max_plaintext)
+            plaintext = self.decrypt("F-22", lambda: unwrap(kek, width, sealed[HEADER:], token_aad(
                 suite, algorithm, flags, kek, context)))
         else:
             plaintext = self.open_payload(kek, sealed[HEADER : HEADER + width], sealed, context)
         if not flags & 1:
             return plaintext
         secret = unpad(plaintext)
-        self.refuse("F-26", "Open", secret is None)
+        self.refuse("F-27", "Open", secret is None)
         return plaintext if secret is None else secret
 
     def open_payload(self, kek: Kek, wrapped: bytes, sealed: bytes, context: bytes) -> bytes:
         suite, algorithm, flags = sealed[4:7]
-        data_key = self.decrypt("F-17", lambda: unwrap(kek, len(wrapped) - 48, wrapped, wrap_aad(
+        data_key = self.decrypt("F-18", lambda: unwrap(kek, len(wrapped) - 48, wrapped, wrap_aad(
             suite, algorithm, kek)))
         key, commitment = payload_keys(data_key, suite, self.ring_id)
         payload = sealed[HEADER + len(wrapped) :]
-        self.refuse("F-19", "Open", not hmac.compare_digest(commitment, payload[:32]))
+        self.refuse("F-20", "Open", not hmac.compare_digest(commitment, payload[:32]))
         aad = payload_aad(suite, flags, self.ring_id, context)
-        return self.decrypt("F-20", lambda: AESGCM(key).decrypt(payload[32:44], payload[44:], aad))
+        return self.decrypt("F-21", lambda: AESGCM(key).decrypt(payload[32:44], payload[44:], aad))
 
     @staticmethod
     def decrypt(rule: str, call) -> bytes:
@@ -268,6 +269,33 @@ def canonical(body: dict) -> bytes:
 
 def ring_mac(ring_key: bytes, body: bytes) -> bytes:
     return hmac.digest(hkdf_expand(ring_key, b"hsmseal/1/ring-mac", 32), body, "sha256")
+
+
+FORMER_KEY_LABEL, KEY_CHECK_LABEL = b"hsmseal/1/former-ring-key", b"hsmseal/1/ring-key-check"
+
+
+def key_check(ring_key: bytes) -> bytes:
+    return hkdf_expand(ring_key, KEY_CHECK_LABEL, 32)
+
+
+def former_key_aad(ring_id: bytes, index: int) -> bytes:
+    return FORMER_KEY_LABEL + ring_id + struct.pack(">Q", index)
+
+
+def wrap_former_key(former: bytes, next_key: bytes, nonce: bytes, aad: bytes) -> bytes:
+    return nonce + AESGCM(hkdf_expand(next_key, FORMER_KEY_LABEL, 32)).encrypt(nonce, former, aad)
+
+
+def follow_back(ring_key: bytes, body: dict):
+    """The ring's keys, the present one first, as far as the record leads back."""
+    yield ring_key
+    for index, link in reversed(list(enumerate(map(bytes.fromhex, body["former_ring_keys"])))):
+        key = AESGCM(hkdf_expand(ring_key, FORMER_KEY_LABEL, 32))
+        try:
+            ring_key = key.decrypt(link[:12], link[12:], former_key_aad(bytes.fromhex(body["ring_id"]), index))
+        except (InvalidTag, ValueError):
+            return
+        yield ring_key
 
 
 def hex_of(*sizes: int):
@@ -308,18 +336,27 @@ def text(value):
 
 
 WRAPPED_32 = hex_of(60, 64)
+TIME_OR_NULL = or_null(number(63))
 SET_FIELDS = {
-    "activated_at": or_null(number(63)), "archived_at": or_null(number(63)), "created_at": number(63),
-    "description": text, "kek_id": hex_of(16), "key_id": hex_of(*range(1, 256)), "key_label": text,
-    "proof": {"digest": hex_of(32), "wrapped": WRAPPED_32}, "state": one_of("staged", "active", "archived"),
+    "activated_at": TIME_OR_NULL, "archived_at": TIME_OR_NULL, "created_at": number(63), "deleted_at": TIME_OR_NULL,
+    "description": text, "kek_id": hex_of(16), "key_destroyed_at": TIME_OR_NULL, "key_id": hex_of(*range(1, 256)),
+    "key_label": text, "proof": {"digest": hex_of(32), "wrapped": WRAPPED_32},
+    "state": one_of("staged", "active", "archived", "deleted"),
     "token": {"alias": text, "label": text, "serial": text}, "version": number(32),
     "wrap": {"algorithm": one_of(1), "iv": one_of("caller"), "max_plaintext": number(32)},
-    "wrapped_ring_key": WRAPPED_32,
+    "wrapped_ring_key": or_null(WRAPPED_32),
+}
+SETTINGS_FIELDS = {
+    "max_staleness": number(63), "quarantine": number(63), "removal_grace": number(63), "usage_hard_limit": number(63),
+    "usage_soft_limit": number(63),
 }
 RING_FIELDS = {
-    "format": one_of(1), "generation": number(63), "next_version": number(32), "prev_mac": hex_of(32),
-    "ring_id": hex_of(16), "sets": [SET_FIELDS],
+    "format": one_of(1), "former_ring_keys": [hex_of(12 + 32 + 16)], "generation": number(63),
+    "next_version": number(32), "prev_mac": hex_of(32), "ring_id": hex_of(16), "sets": [SET_FIELDS],
+    "settings": SETTINGS_FIELDS,
 }
+HOUR = 3600 * 1000  # in milliseconds, as all durations
+CENTURY = 36525 * 24 * HOUR
 
 
 class RingReader:
@@ -330,83 +367,135 @@ class RingReader:
         if condition and rule != self.ignore:
             raise Refused(error, rule)
 
-    def read(self, generation: int, data: bytes, mac: bytes, seen: dict | None) -> bytes:
-        """Returns the ring key. `seen` is the record that the host has read before."""
+    def read(self, generation: int, data: bytes, mac: bytes, seen: dict | None) -> list[bytes]:
+        """Returns the ring's keys, the present one first. `seen` is the record that the host has read before."""
         body = self.parse(data)
-        self.refuse("F-37", body["generation"] < 1 or body["generation"] != generation)
-        self.refuse("F-38", body["generation"] == 1 and body["prev_mac"] != "0" * 64)
+        self.refuse("F-38", body["generation"] < 1 or body["generation"] != generation)
+        self.refuse("F-39", body["generation"] == 1 and body["prev_mac"] != "0" * 64)
         self.check_sets(body)
+        self.check_settings(body["settings"])
+        before = None if seen is None else json.loads(seen["body"])
+        self.refuse("F-51", before is not None and body["ring_id"] != before["ring_id"], "WrongRing")
         ring_key = self.ring_key(body)
-        self.refuse("F-43", not hmac.compare_digest(mac, ring_mac(ring_key, data)))
-        if seen is not None:
-            self.check_seen(body, mac, seen)
-        return ring_key
+        self.refuse("F-47", not hmac.compare_digest(mac, ring_mac(ring_key, data)))
+        if before is not None:
+            self.check_generation(body, mac, before["generation"], bytes.fromhex(seen["mac"]))
+        keys = list(follow_back(ring_key, body))
+        known = None if seen is None else bytes.fromhex(seen["key_check"])
+        self.refuse("F-53", known is not None and known not in map(key_check, keys), "RingForked")
+        return keys
 
     def parse(self, data: bytes) -> dict:
         def no_fraction(literal: str) -> int:
-            self.refuse("F-35", True)
+            self.refuse("F-36", True)
             return int(float(literal))
 
-        lenient = self.ignore == "F-35"
+        lenient = self.ignore == "F-36"
         try:
             decoded = data.decode("utf-8-sig", "replace") if lenient else data.decode()
             read = json.loads(decoded, parse_float=no_fraction, strict=not lenient)
         except ValueError:
-            raise Refused("RingTampered", "F-35") from None
-        self.refuse("F-36", isinstance(read, dict) and read.get("format", 1) != 1, "Store")
+            raise Refused("RingTampered", "F-36") from None
+        self.refuse("F-37", isinstance(read, dict) and read.get("format", 1) != 1, "Store")
         body = self.fields(RING_FIELDS, read)
-        self.refuse("F-35", canonical({**body, "sets": sorted(body["sets"], key=lambda s: s["version"])}) != data)
+        self.refuse("F-36", canonical({**body, "sets": sorted(body["sets"], key=lambda s: s["version"])}) != data)
         return body
 
     def fields(self, schema, value):
         if isinstance(schema, dict):
-            self.refuse("F-36", type(value) is not dict or value.keys() != schema.keys())
+            self.refuse("F-37", type(value) is not dict or value.keys() != schema.keys())
             return {name: self.fields(schema.get(name, lambda v: v), v) for name, v in value.items()}
         if isinstance(schema, list):
-            self.refuse("F-36", type(value) is not list)
+            self.refuse("F-37", type(value) is not list)
             return [self.fields(schema[0], item) for item in value]
         try:
             return schema(value)
         except ValueError:
-            self.refuse("F-36", True)
+            self.refuse("F-37", True)
             return value
 
     def check_sets(self, body: dict) -> None:
         versions = [s["version"] for s in body["sets"]]
-        self.refuse("F-39", len(set(versions)) != len(versions) or 0 in versions)
-        self.refuse("F-39", any(version >= body["next_version"] for version in versions))
-        self.refuse("F-40", [s["state"] for s in body["sets"]].count("active") != 1)
+        self.refuse("F-40", len(set(versions)) != len(versions) or 0 in versions)
+        self.refuse("F-40", any(version >= body["next_version"] for version in versions))
+        self.refuse("F-41", [s["state"] for s in body["sets"]].count("active") != 1)
         for s in body["sets"]:
-            activated, archived = s["activated_at"] is not None, s["archived_at"] is not None
-            self.refuse("F-41", s["state"] == "staged" and (activated or archived))
-            self.refuse("F-41", s["state"] == "active" and (not activated or archived))
-            self.refuse("F-41", s["state"] == "archived" and not archived)
+            activated, archived, deleted, destroyed = (
+                s[event] is not None for event in ("activated_at", "archived_at", "deleted_at", "key_destroyed_at"))
+            self.refuse("F-42", s["state"] == "staged" and (activated or archived))
+            self.refuse("F-42", s["state"] == "active" and (not activated or archived))
+            self.refuse("F-42", s["state"] == "archived" and not archived)
+            self.refuse("F-42", s["state"] == "deleted" and activated and not archived)
+            self.refuse("F-42", deleted != (s["state"] == "deleted") or (destroyed and not deleted))
+            self.refuse("F-43", (s["wrapped_ring_key"] is None) != (s["state"] == "deleted"))
+
+    def check_settings(self, settings: dict) -> None:
+        staleness, hard_limit = settings["max_staleness"], settings["usage_hard_limit"]
+        self.refuse("F-44", not 1 <= staleness <= HOUR)
+        self.refuse("F-44", not staleness < settings["removal_grace"] <= settings["quarantine"] <= CENTURY)
+        self.refuse("F-44", not 1 <= hard_limit <= 1 << 32 or settings["usage_soft_limit"] > hard_limit)
 
     def ring_key(self, body: dict) -> bytes:
-        keys = set()
-        for s in body["sets"]:
+        keys = []
+        for s in sorted(body["sets"], key=lambda s: s["state"] != "active"):
+            if s["wrapped_ring_key"] is None:
+                continue
             kek = self.find(bytes.fromhex(s["kek_id"]), bytes.fromhex(body["ring_id"]), s["version"])
             wrapped = bytes.fromhex(s["wrapped_ring_key"])
             try:
-                keys.add(unwrap(kek, len(wrapped) - 48, wrapped, ring_key_aad(kek)))
+                keys.append(unwrap(kek, len(wrapped) - 48, wrapped, ring_key_aad(kek)))
             except InvalidTag:
-                raise Refused("RingTampered", "F-42") from None
+                raise Refused("RingTampered", "F-46") from None
             check_proof(kek, bytes.fromhex(s["proof"]["wrapped"]), bytes.fromhex(s["proof"]["digest"]))
-        return keys.pop()
+        return keys[0]
 
-    def check_seen(self, body: dict, mac: bytes, seen: dict) -> None:
-        before = json.loads(seen["body"])
-        self.refuse("F-46", body["ring_id"] != before["ring_id"], "WrongRing")
-        self.refuse("F-45", body["generation"] < before["generation"], "RingRolledBack")
-        same, next_one = body["generation"] == before["generation"], body["generation"] == before["generation"] + 1
-        self.refuse("F-45", same and mac.hex() != seen["mac"], "RingForked")
-        self.refuse("F-45", next_one and body["prev_mac"] != seen["mac"], "RingForked")
+    def check_generation(self, body: dict, mac: bytes, known: int, known_mac: bytes) -> None:
+        self.refuse("F-52", body["generation"] < known, "RingRolledBack")
+        self.refuse("F-52", body["generation"] == known and mac != known_mac, "RingForked")
+        self.refuse("F-52", body["generation"] == known + 1 and body["prev_mac"] != known_mac.hex(), "RingForked")
 
 
 def check_proof(kek: Kek, wrapped: bytes, digest: bytes) -> None:
     try:
         proof = unwrap(kek, len(wrapped) - 48, wrapped, proof_aad(kek))
     except InvalidTag:
-        raise Refused("WrongKey", "F-44") from None
+        raise Refused("WrongKey", "F-49") from None
     if hashlib.sha256(proof).digest() != digest:
-        raise Refused("WrongKey", "F-44")
+        raise Refused("WrongKey", "F-49")
+
+
+# ---- files with a ring, sections 6.5 and 6.6 -------------------------------------------------------------------------
+
+
+def export_file(generation: int, mac: bytes, body: str) -> str:
+    return f"hsmseal-ring 1 {generation} {mac.hex()}\n{body}"
+
+
+def read_export(content: str) -> tuple[int, bytes, str]:
+    """The generation, the mac and the body, which is not read yet."""
+    line = re.fullmatch(r"hsmseal-ring 1 ([1-9][0-9]*) ([0-9a-f]{64})\n(\{.*\})", content, re.S)
+    if line is None or int(line[1]) >= 1 << 63:
+        raise Refused("Format", "F-54")
+    return int(line[1]), bytes.fromhex(line[2]), line[3]
+
+
+@dataclass(frozen=True)
+class Pin:
+    ring_id: bytes
+    generation: int
+    mac: bytes
+    key_check: bytes
+
+
+def pin_file(pin: Pin) -> str:
+    return (f"hsmseal-pin 1\nring {pin.ring_id.hex()}\ngeneration {pin.generation}\nmac {pin.mac.hex()}\n"
+            f"key {pin.key_check.hex()}\n")
+
+
+def read_pin(content: str) -> Pin:
+    lines = re.fullmatch(
+        r"hsmseal-pin 1\nring ([0-9a-f]{32})\ngeneration ([1-9][0-9]*)\nmac ([0-9a-f]{64})\nkey ([0-9a-f]{64})\n",
+        content)
+    if lines is None or int(lines[2]) >= 1 << 63:
+        raise CallerError("F-55")
+    return Pin(bytes.fromhex(lines[1]), int(lines[2]), bytes.fromhex(lines[3]), bytes.fromhex(lines[4]))

@@ -17,12 +17,14 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True  # the source tree stays as it is
 
-from cases_common import K1, KEKS, RING_ID, find_envelope_kek, find_ring_kek
+from cases_common import DELETED, K1, KEKS, RING_ID, find_envelope_kek, find_ring_kek
 from cases_envelopes import CONTEXTS, INVALID_CONTEXTS, Fault, envelope_faults, rewrap_cases, valid_recipes
+from cases_following import FOLLOWED, export_faults, export_vectors, following_faults, pin_faults, pin_vectors
 from cases_rings import proof_vectors, ring_chain, ring_faults
 from hsmseal_format import (
-    HEADER, MAX_SECRET, TAG, ContextError, Kek, Reader, Recipe, Refused, RingReader, check_proof, check_raw_context,
-    encode_context, payload_aad, payload_info, payload_keys, rewrap, seal, seeded, to_text, token_aad, wrap_aad,
+    HEADER, MAX_SECRET, TAG, CallerError, Kek, Pin, Reader, Recipe, Refused, RingReader, check_proof, check_raw_context,
+    encode_context, export_file, key_check, payload_aad, payload_info, payload_keys, pin_file, read_export, read_pin,
+    rewrap, seal, seeded, to_text, token_aad, wrap_aad,
 )
 
 
@@ -30,14 +32,14 @@ from hsmseal_format import (
 
 
 def read_fault(entry: dict, ignore: str | None = None) -> bytes:
-    reader = Reader(RING_ID, find_envelope_kek, ignore)
+    reader = Reader(RING_ID, find_envelope_kek, ignore, DELETED)
     context = bytes.fromhex(entry["context"])
     if "text" in entry:
         return reader.open(reader.decode_text(entry["text"]), context)
     return reader.open(bytes.fromhex(entry["sealed"]) + bytes(entry.get("append_zeros", 0)), context)
 
 
-def read_ring(entry: dict, rings: dict[str, dict], ignore: str | None = None) -> bytes:
+def read_ring(entry: dict, rings: dict[str, dict], ignore: str | None = None) -> list[bytes]:
     data = entry["body"].encode() if "body" in entry else bytes.fromhex(entry["body_hex"])
     seen = rings[entry["seen"]] if "seen" in entry else None
     return RingReader(find_ring_kek, ignore).read(entry["generation"], data, bytes.fromhex(entry["mac"]), seen)
@@ -48,7 +50,7 @@ def is_sole(entry: dict, read, *args) -> bool:
     try:
         read(entry, *args, entry["must"])
         return True
-    except (Refused, KeyError, TypeError, ValueError, struct.error):
+    except (Refused, AttributeError, LookupError, TypeError, ValueError, struct.error):
         return False
 
 
@@ -93,8 +95,14 @@ def make() -> dict:
                      for name, pairs in CONTEXTS.items()],
         "invalid_contexts": INVALID_CONTEXTS,
         "rings": chain,
-        "invalid_rings": [{**entry, "sole": is_sole(entry, read_ring, rings)} for entry in ring_faults(rings)],
+        "invalid_rings": [{**entry, "sole": is_sole(entry, read_ring, rings)}
+                          for entry in ring_faults(rings) + following_faults(rings)],
+        "followed": [{"name": name, "seen": seen, "shown": shown} for name, (seen, shown) in FOLLOWED.items()],
         "proofs": proof_vectors(),
+        "exports": export_vectors(rings),
+        "invalid_exports": export_faults(rings),
+        "pins": pin_vectors(rings),
+        "invalid_pins": pin_faults(rings),
     }
 
 
@@ -108,16 +116,16 @@ def dump(vectors: dict) -> bytes:
 def expect_refusal(entry: dict, call) -> None:
     try:
         call()
-    except (Refused, ContextError) as refused:
+    except (Refused, CallerError) as refused:
         error, rule = getattr(refused, "error", None), getattr(refused, "rule", str(refused))
         assert error == entry.get("error"), f"{error}, not {entry.get('error')}"
-        assert rule == entry["must"] or entry["must"] == "F-13", f"refused by {rule}, not {entry['must']}"
+        assert rule == entry["must"] or entry["must"] in ("F-14", "F-50"), f"refused by {rule}, not {entry['must']}"
     else:
         raise AssertionError("was accepted")
 
 
 def read_valid(entry: dict) -> None:
-    reader = Reader(RING_ID, find_envelope_kek)
+    reader = Reader(RING_ID, find_envelope_kek, deleted=DELETED)
     assert reader.decode_text(entry["text"]).hex() == entry["sealed"], "the text is not the envelope's"
     assert reader.open(bytes.fromhex(entry["sealed"]), bytes.fromhex(entry["context"])).hex() == entry["secret"]
 
@@ -127,7 +135,7 @@ def read_rewrapped(entry: dict) -> None:
     cut = [HEADER + struct.unpack(">H", sealed[16:18])[0] for sealed in (before, after)]
     assert before[cut[0] :] == after[cut[1] :], "the payload changed"
     for sealed in (before, after):
-        secret = Reader(RING_ID, find_envelope_kek).open(sealed, bytes.fromhex(entry["context"]))
+        secret = Reader(RING_ID, find_envelope_kek, deleted=DELETED).open(sealed, bytes.fromhex(entry["context"]))
         assert secret.hex() == entry["secret"]
 
 
@@ -144,7 +152,27 @@ def read_proof(entry: dict) -> None:
 
 
 def read_good_ring(entry: dict, rings: dict[str, dict]) -> None:
-    assert read_ring(entry, rings).hex() == entry["ring_key"], "another ring key"
+    keys = [key.hex() for key in read_ring(entry, rings)]
+    assert keys == [entry["ring_key"], *reversed(entry["former_keys"])], "other ring keys"
+    assert key_check(bytes.fromhex(entry["ring_key"])).hex() == entry["key_check"], "another key check"
+
+
+def read_followed(entry: dict, rings: dict[str, dict]) -> None:
+    read_ring({**rings[entry["shown"]], "seen": entry["seen"]}, rings)
+
+
+def read_exported(entry: dict, rings: dict[str, dict]) -> None:
+    generation, mac, body = read_export(entry["content"])
+    ring = rings[entry["ring"]]
+    assert (generation, mac.hex(), body) == (ring["generation"], ring["mac"], ring["body"]), "another record"
+    assert export_file(generation, mac, body) == entry["content"], "is written otherwise"
+
+
+def read_pinned(entry: dict) -> None:
+    pin = read_pin(entry["content"])
+    expected = Pin(bytes.fromhex(entry["ring_id"]), entry["generation"], bytes.fromhex(entry["mac"]),
+                   bytes.fromhex(entry["key_check"]))
+    assert pin == expected and pin_file(pin) == entry["content"], "another pin"
 
 
 def check_entry(section: str, entry: dict, rings: dict[str, dict]) -> None:
@@ -152,7 +180,10 @@ def check_entry(section: str, entry: dict, rings: dict[str, dict]) -> None:
         "valid": lambda: read_valid(entry), "invalid": lambda: read_fault(entry),
         "rewrapped": lambda: read_rewrapped(entry), "contexts": lambda: read_context(entry),
         "invalid_contexts": lambda: read_context(entry), "rings": lambda: read_good_ring(entry, rings),
-        "invalid_rings": lambda: read_ring(entry, rings), "proofs": lambda: read_proof(entry), "keks": lambda: None,
+        "invalid_rings": lambda: read_ring(entry, rings), "followed": lambda: read_followed(entry, rings),
+        "proofs": lambda: read_proof(entry), "exports": lambda: read_exported(entry, rings),
+        "invalid_exports": lambda: read_export(entry["content"]), "pins": lambda: read_pinned(entry),
+        "invalid_pins": lambda: read_pin(entry["content"]), "keks": lambda: None,
     }
     if section.startswith("invalid") or entry.get("error"):
         expect_refusal(entry, readers[section])
@@ -182,7 +213,7 @@ def check(path: str) -> int:
                 continue
             try:
                 check_entry(section, entry, rings)
-            except (AssertionError, Refused, ContextError) as error:
+            except (AssertionError, Refused, CallerError) as error:
                 faults.append(f"{name}: {error}")
     for fault in faults:
         print(fault, file=sys.stderr)
