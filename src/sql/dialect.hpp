@@ -1,0 +1,29 @@
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+namespace soci {
+class session;
+}
+
+namespace hsmseal::sql {
+
+/// What really differs between databases; every other statement is the same text for all.
+struct Dialect {
+  std::string_view name;  ///< for people
+  /// Column types: short ASCII that is compared byte for byte, and text of any length.
+  std::string_view key_type, text_type;
+  std::string_view count_schema_table;  ///< selects 1 if hsmseal_schema is there and 0 if not
+  /// Selects the milliseconds since 1970 in UTC: of the statement, not of its transaction.
+  std::string_view clock;
+  /// Whether a transaction may be in flight on a server when the connection it came from is gone.
+  bool has_server = true;
+  /// For each new connection. {timeout} and {half} stand for milliseconds.
+  std::vector<std::string_view> on_connect;
+};
+
+/// @throws StoreError  a database that hsmseal does not know.
+[[nodiscard]] const Dialect& dialect_of(soci::session& session);
+
+}  // namespace hsmseal::sql

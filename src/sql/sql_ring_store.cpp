@@ -1,0 +1,256 @@
+#include <hsmseal/sql_ring_store.hpp>
+
+#include <algorithm>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include <fmt/format.h>
+#include <soci/soci.h>
+
+#include <hsmseal/error.hpp>
+
+#include "sql/connection.hpp"
+#include "sql/tables.hpp"
+
+namespace hsmseal {
+namespace {
+
+using sql::Connection;
+using sql::IfMissing;
+using sql::Tables;
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t kMaxBodyBytes = std::size_t{64} << 20;
+
+/// When a call that failed is made once more, on a new connection.
+enum class Retry : std::uint8_t {
+  OldConnection,  ///< if the connection had been there before: the server may have been started anew since
+  Once,           ///< in any case: another host may have inserted the row in the same moment
+};
+
+/// A commit was sent, and no answer came back.
+struct Unanswered {
+  std::string reason;
+};
+
+class SqlRingStore final : public RingStore {
+ public:
+  SqlRingStore(sql::Location location, SqlOptions options)
+      : location_(std::move(location)), options_(std::move(options)) {}
+
+  [[nodiscard]] std::optional<RingRecord> load() override;
+  [[nodiscard]] std::optional<std::uint64_t> generation() override;
+  [[nodiscard]] bool compare_and_swap(std::optional<std::uint64_t> expected, const RingRecord& record) override;
+  [[nodiscard]] std::vector<RingRecord> history(std::size_t most) override;
+  [[nodiscard]] std::uint64_t reserve_usage(const KekId& kek_id, std::uint64_t block) override;
+  [[nodiscard]] Timestamp now() override;
+
+ private:
+  Connection& connected();
+  template <typename Work>
+  auto call(std::string_view what, Retry retry, const Work& work);
+  bool swap(Connection& at, std::optional<std::uint64_t> expected, const RingRecord& record);
+  bool find_out(std::optional<std::uint64_t> expected, const RingRecord& record, const std::string& reason);
+
+  const sql::Location location_;
+  const SqlOptions options_;
+  std::mutex mutex_;
+  std::unique_ptr<Connection> connection_;
+  bool was_there_ = false;  ///< the database has been used: if its file is missing now, it is not to be made
+};
+
+Connection& SqlRingStore::connected() {
+  if (connection_ && !connection_->in_place()) connection_.reset();
+  if (!connection_) {
+    connection_ =
+        std::make_unique<Connection>(location_, options_.timeout, was_there_ ? IfMissing::Refuse : IfMissing::Make);
+    was_there_ = true;
+  }
+  return *connection_;
+}
+
+/// Runs `work` on the connection, one call at a time. A call that failed leaves no connection behind.
+template <typename Work>
+auto SqlRingStore::call(std::string_view what, Retry retry, const Work& work) {
+  const std::scoped_lock lock{mutex_};
+  const auto begin = Clock::now();
+  for (bool again = false;; again = true) {
+    const bool retried = !again && (retry == Retry::Once || connection_ != nullptr);
+    try {
+      return work(connected());
+    } catch (const soci::soci_error& error) {
+      connection_.reset();
+      // Not after a wait for somebody's lock, which would be as long a second time.
+      if (retried && Clock::now() - begin < options_.timeout / 2) continue;
+      throw StoreError(fmt::format("{}: cannot {}: {}", described(location_), what,
+                                   reason_of_failure(error.get_error_message(), location_)));
+    } catch (...) {
+      connection_.reset();
+      throw;
+    }
+  }
+}
+
+std::optional<RingRecord> SqlRingStore::load() {
+  return call("load the ring", Retry::OldConnection, [&](Connection& at) {
+    return Tables{at.session(), options_.ring}.newest();
+  });
+}
+
+std::optional<std::uint64_t> SqlRingStore::generation() {
+  return call("read the ring's generation", Retry::OldConnection, [&](Connection& at) {
+    return Tables{at.session(), options_.ring}.generation();
+  });
+}
+
+std::vector<RingRecord> SqlRingStore::history(std::size_t most) {
+  return call("read the ring's history", Retry::OldConnection, [&](Connection& at) {
+    return Tables{at.session(), options_.ring}.history(most);
+  });
+}
+
+Timestamp SqlRingStore::now() {
+  return call("read the clock", Retry::OldConnection, [](Connection& at) {
+    long long milliseconds = 0;
+    at.session() << at.dialect().clock, soci::into(milliseconds);
+    return Timestamp{std::chrono::milliseconds{milliseconds}};
+  });
+}
+
+std::uint64_t SqlRingStore::reserve_usage(const KekId& kek_id, std::uint64_t block) {
+  return call("count wraps", Retry::Once, [&](Connection& at) {
+    at.session().begin();
+    const auto total = Tables{at.session(), options_.ring}.add_usage(kek_id.to_string(), block);
+    if (!total)
+      throw StoreError("the number of wraps of key " + kek_id.to_string() + " would be more than can be stored");
+    at.session().commit();
+    return *total;
+  });
+}
+
+bool SqlRingStore::compare_and_swap(std::optional<std::uint64_t> expected, const RingRecord& record) {
+  if (record.generation == 0 || (expected && record.generation != *expected + 1)) {
+    throw StoreError("a ring record must have the generation after the one it replaces");
+  }
+  if (static_cast<std::int64_t>(record.generation) < 0) throw StoreError("a ring's generation is at most 2^63 - 1");
+  if (record.body.size() > kMaxBodyBytes) throw StoreError("a ring's body is at most 64 MiB");
+  try {
+    return call("store the ring", expected ? Retry::OldConnection : Retry::Once,
+                [&](Connection& at) { return swap(at, expected, record); });
+  } catch (const Unanswered& unanswered) {
+    return find_out(expected, record, unanswered.reason);
+  }
+}
+
+bool SqlRingStore::swap(Connection& at, std::optional<std::uint64_t> expected, const RingRecord& record) {
+  Tables tables{at.session(), options_.ring};
+  if (!expected && tables.generation()) return false;
+  at.session().begin();
+  if (!tables.replace(expected, record)) {
+    at.session().rollback();
+    return false;
+  }
+  tables.remember(record);
+  // Databases and drivers cut long text, replace characters that their encoding lacks, or end at a zero.
+  if (tables.newest() != record) {
+    throw StoreError(described(location_) +
+                     ": the database changes the ring's text, so that it was not stored; its encoding must be UTF-8");
+  }
+  try {
+    at.session().commit();
+  } catch (const soci::soci_error& error) {
+    throw Unanswered{reason_of_failure(error.get_error_message(), location_)};
+  }
+  return true;
+}
+
+enum class Fate : std::uint8_t { Stored, NotStored, Overtaken, Unknown };
+
+/// Waits until the transaction of a lost connection has ended, which may still run on the server: it holds the lock of
+/// the row that it changed, or keeps a second first row from being inserted.
+/// @returns whether the ring is still without a record.
+/// @throws soci::soci_error  it did not end in time.
+bool is_still_empty(Connection& at, Tables& tables, std::optional<std::uint64_t> expected, const RingRecord& record) {
+  if (!at.dialect().has_server) return !expected && !tables.generation();
+  bool inserted = false;
+  at.session().begin();
+  try {
+    if (expected) {
+      tables.lock();
+    } else {
+      inserted = tables.replace(expected, record);
+    }
+  } catch (const soci::soci_error&) {
+    at.session().rollback();
+    if (expected || !tables.generation()) throw;
+    return false;
+  }
+  at.session().rollback();
+  return inserted;
+}
+
+/// What became of a record whose commit was not answered. A row that is not locked any more can only get newer.
+/// @throws soci::soci_error  it cannot be seen at present.
+Fate fate_of(Connection& at, const std::string& ring, std::optional<std::uint64_t> expected, const RingRecord& record) {
+  Tables tables{at.session(), ring};
+  if (is_still_empty(at, tables, expected, record)) return Fate::NotStored;
+  const auto newest = tables.generation();
+  const auto past = tables.history(kHistoryKept);
+  if (std::ranges::find(past, record) != past.end()) return Fate::Stored;
+  // Another host stored a record after the look at the newest one: it is not known what that replaced.
+  if (newest != tables.generation()) return Fate::Unknown;
+  if (newest == expected) return Fate::NotStored;
+  // So much was stored since that the history need not have it any more.
+  if (newest && *newest >= record.generation + kHistoryKept) return Fate::Unknown;
+  return Fate::Overtaken;
+}
+
+/// Looks until the time is over, through new connections if need be.
+bool SqlRingStore::find_out(std::optional<std::uint64_t> expected, const RingRecord& record,
+                            const std::string& reason) {
+  constexpr std::chrono::milliseconds kPause{20};
+  const std::scoped_lock lock{mutex_};
+  const auto deadline = Clock::now() + options_.timeout;
+  std::string obstacle = "others change the ring";
+  for (auto fate = Fate::Unknown; Clock::now() < deadline; std::this_thread::sleep_for(kPause)) {
+    try {
+      fate = fate_of(connected(), options_.ring, expected, record);
+    } catch (const soci::soci_error& error) {
+      connection_.reset();
+      obstacle = reason_of_failure(error.get_error_message(), location_);
+    } catch (const StoreError& error) {
+      connection_.reset();
+      obstacle = error.what();
+    }
+    if (fate == Fate::Stored) return true;
+    if (fate == Fate::Overtaken) return false;
+    if (fate == Fate::NotStored) {
+      throw StoreError(fmt::format("{}: cannot commit the ring: {}; it was not stored", described(location_), reason));
+    }
+  }
+  throw StoreInDoubtError(
+      fmt::format("{}: the commit of the ring was not answered: {}; whether it is stored could not "
+                  "be found out: {}",
+                  described(location_), reason, obstacle));
+}
+
+bool is_ring_name(std::string_view name) {
+  constexpr std::string_view kAllowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+  return !name.empty() && name.size() <= 64 && name.find_first_not_of(kAllowed) == std::string_view::npos;
+}
+
+}  // namespace
+
+std::shared_ptr<RingStore> sql_ring_store(std::string_view url, SqlOptions options) {
+  if (!is_ring_name(options.ring)) {
+    throw InvalidArgumentError("a ring's name in a database is 1 to 64 characters of A-Z a-z 0-9 . _ -");
+  }
+  if (options.timeout < std::chrono::milliseconds{100} || options.timeout > std::chrono::hours{1}) {
+    throw InvalidArgumentError("the timeout of a database is 100 milliseconds to an hour");
+  }
+  auto location = sql::location_of(url, options.timeout);
+  return std::make_shared<SqlRingStore>(std::move(location), std::move(options));
+}
+
+}  // namespace hsmseal

@@ -1,0 +1,139 @@
+#include "sql/tables.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include <soci/soci.h>
+
+#include <hsmseal/error.hpp>
+
+#include "core/hex.hpp"
+
+namespace hsmseal::sql {
+namespace {
+
+using soci::into;
+using soci::use;
+
+/// SOCI's 64-bit number; std::int64_t is another type on some systems.
+using Number = long long;
+
+Number number_of(std::uint64_t value) { return static_cast<Number>(value); }
+
+std::uint64_t positive(Number value) {
+  if (value < 1) throw StoreError("a row of the ring has a number below 1; restore the database");
+  return static_cast<std::uint64_t>(value);
+}
+
+int digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  throw StoreError("a row of the ring has a mac that is not hexadecimal; restore the database");
+}
+
+RingRecord record_of(Number generation, std::string body, const std::string& mac) {
+  RingRecord record{.generation = positive(generation), .body = std::move(body), .mac = {}};
+  if (mac.size() != 2 * record.mac.size()) {
+    throw StoreError("a row of the ring has a mac that is not 32 bytes; restore the database");
+  }
+  for (std::size_t i = 0; i < record.mac.size(); ++i) {
+    record.mac[i] = static_cast<std::byte>(digit(mac[2 * i]) * 16 + digit(mac[2 * i + 1]));
+  }
+  return record;
+}
+
+bool one_row(soci::details::prepare_temp_type& prepared) {
+  soci::statement statement = prepared;
+  statement.execute(true);
+  return statement.get_affected_rows() == 1;
+}
+
+}  // namespace
+
+std::optional<std::uint64_t> Tables::generation() {
+  Number generation = 0;
+  session_ << "select generation from hsmseal_ring where ring = :ring", into(generation), use(ring_, "ring");
+  if (!session_.got_data()) return std::nullopt;
+  return positive(generation);
+}
+
+std::optional<RingRecord> Tables::newest() {
+  Number generation = 0;
+  std::string body, mac;
+  session_ << "select generation, body, mac from hsmseal_ring where ring = :ring", into(generation), into(body),
+      into(mac), use(ring_, "ring");
+  if (!session_.got_data()) return std::nullopt;
+  return record_of(generation, std::move(body), mac);
+}
+
+std::vector<RingRecord> Tables::history(std::size_t most) {
+  std::vector<RingRecord> records;
+  const auto newest = generation();
+  if (!newest) return records;
+  const Number after = number_of(*newest - std::min<std::uint64_t>(most, *newest));
+  Number generation = 0;
+  std::string body, mac;
+  soci::statement statement =
+      (session_.prepare << "select generation, body, mac from hsmseal_history "
+                           "where ring = :ring and generation > :after order by generation desc",
+       into(generation), into(body), into(mac), use(ring_, "ring"), use(after, "after"));
+  statement.execute();
+  while (statement.fetch()) records.push_back(record_of(generation, body, mac));
+  // Another host may have added one since.
+  if (records.size() > most) records.resize(most);
+  return records;
+}
+
+bool Tables::replace(std::optional<std::uint64_t> expected, const RingRecord& record) {
+  const Number generation = number_of(record.generation);
+  const std::string mac = core::to_hex(record.mac);
+  if (!expected) {
+    session_ << "insert into hsmseal_ring (ring, generation, body, mac) values (:ring, :generation, :body, :mac)",
+        use(ring_, "ring"), use(generation, "generation"), use(record.body, "body"), use(mac, "mac");
+    return true;
+  }
+  const Number replaced = number_of(*expected);
+  auto prepared = (session_.prepare << "update hsmseal_ring set generation = :generation, body = :body, mac = :mac "
+                                       "where ring = :ring and generation = :replaced",
+                   use(generation, "generation"), use(record.body, "body"), use(mac, "mac"), use(ring_, "ring"),
+                   use(replaced, "replaced"));
+  return one_row(prepared);
+}
+
+void Tables::remember(const RingRecord& record) {
+  const Number generation = number_of(record.generation);
+  const Number oldest = generation - static_cast<Number>(kHistoryKept);
+  // Those from here on are there only if somebody removed the ring's row and left its history.
+  session_ << "delete from hsmseal_history where ring = :ring and (generation <= :oldest or generation >= :generation)",
+      use(ring_, "ring"), use(oldest, "oldest"), use(generation, "generation");
+  const std::string mac = core::to_hex(record.mac);
+  session_ << "insert into hsmseal_history (ring, generation, body, mac) values (:ring, :generation, :body, :mac)",
+      use(ring_, "ring"), use(generation, "generation"), use(record.body, "body"), use(mac, "mac");
+}
+
+void Tables::lock() {
+  session_ << "update hsmseal_ring set generation = generation where ring = :ring", use(ring_, "ring");
+}
+
+std::optional<std::uint64_t> Tables::add_usage(const std::string& kek_id, std::uint64_t block) {
+  constexpr auto kMost = static_cast<std::uint64_t>(std::numeric_limits<Number>::max());
+  if (block > kMost) return std::nullopt;
+  const Number added = number_of(block);
+  const Number room = number_of(kMost - block);
+  auto prepared = (session_.prepare << "update hsmseal_usage set total = total + :added "
+                                       "where ring = :ring and kek_id = :kek_id and total <= :room",
+                   use(added, "added"), use(ring_, "ring"), use(kek_id, "kek_id"), use(room, "room"));
+  const bool counted = one_row(prepared);
+  Number total = 0;
+  session_ << "select total from hsmseal_usage where ring = :ring and kek_id = :kek_id", into(total),
+      use(ring_, "ring"), use(kek_id, "kek_id");
+  if (session_.got_data()) {
+    if (total < 0) throw StoreError("a row of the ring has a number below 0; restore the database");
+    return counted ? std::optional{static_cast<std::uint64_t>(total)} : std::nullopt;
+  }
+  session_ << "insert into hsmseal_usage (ring, kek_id, total) values (:ring, :kek_id, :added)", use(ring_, "ring"),
+      use(kek_id, "kek_id"), use(added, "added");
+  return block;
+}
+
+}  // namespace hsmseal::sql

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <hsmseal/ring_store.hpp>
+
+namespace soci {
+class session;
+}
+
+namespace hsmseal::sql {
+
+/// One ring's rows. A row is locked by writing to it, which works alike everywhere; so a transaction that reads what it
+/// depends on writes first.
+///
+/// Members throw soci::soci_error, and StoreError for rows that hsmseal would not have written.
+class Tables {
+ public:
+  Tables(soci::session& session, const std::string& ring) : session_(session), ring_(ring) {}
+
+  [[nodiscard]] std::optional<std::uint64_t> generation();
+  [[nodiscard]] std::optional<RingRecord> newest();
+  /// Newest first.
+  [[nodiscard]] std::vector<RingRecord> history(std::size_t most);
+
+  /// Makes the newest record out of the one with generation `expected`; a first one of its own if there is none.
+  /// @returns false if the newest one is another.
+  /// @throws soci::soci_error  also if there is a first one already.
+  [[nodiscard]] bool replace(std::optional<std::uint64_t> expected, const RingRecord& record);
+  /// Writes the newest record into the history, out of which old ones are removed.
+  void remember(const RingRecord& record);
+
+  /// Waits until no other transaction is about to change the ring's row, and keeps others from it.
+  void lock();
+
+  /// @returns the new total; nothing if it would be more than fits.
+  [[nodiscard]] std::optional<std::uint64_t> add_usage(const std::string& kek_id, std::uint64_t block);
+
+ private:
+  soci::session& session_;
+  const std::string& ring_;
+};
+
+}  // namespace hsmseal::sql
