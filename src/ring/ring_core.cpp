@@ -365,6 +365,7 @@ ConnectedSet RingCore::named_by_envelope(const std::array<std::byte, 4>& ring_pr
 
 std::shared_ptr<const Snapshot> RingCore::change(const Edit& edit) {
   for (int conflicts = 0; conflicts < kMostConflicts; ++conflicts) {
+    static_cast<void>(parts_.pin.keeper_->last());  // a pin that cannot be read must not first fail after the change
     look();
     const auto base = snapshot();
     Draft draft{base, base->body(), base->ring_key(), store().now()};
