@@ -4,9 +4,10 @@ import json
 from dataclasses import replace
 
 from cases_common import (
-    K1, K3, K5, K6, K7, LATEST, OTHER_RING_ID, OTHER_RING_KEY, RING_ID, RING_KEY, RING_KEYS, STAGED, flipped,
+    K1, K3, K5, K6, K7, LATEST, OTHER_RING_ID, OTHER_RING_KEY, RING_ID, RING_KEY, RING_KEYS, SAME_PREFIX_ID, STAGED,
+    flipped,
 )
-from cases_rings import BORN, former_link, record, ring_set
+from cases_rings import BORN, former_link, record, ring_body, ring_set
 from hsmseal_format import (
     FORMER_KEY_LABEL, Pin, export_file, former_key_aad, hkdf_expand, pin_file, seeded, wrap,
 )
@@ -32,6 +33,8 @@ def history_faults(rings: dict[str, dict]) -> list[dict]:
     forked = {**two, "sets": [two["sets"][0], {**two["sets"][1], "description": "another"}]}
     history = {**two, "prev_mac": "1" * 64}
     other = json.loads(rings["other-ring"]["body"])
+    its_set = ring_set(replace(K1, ring_id=SAME_PREFIX_ID), "active", BORN, None)
+    renamed = ring_body(3, rings["ring-2"]["mac"], 2, [its_set], ring_id=SAME_PREFIX_ID.hex())
     older, newest = rings["ring-1"], json.loads(rings["ring-6"]["body"])
 
     def altered(entry: dict, name: str, **extra) -> dict:
@@ -44,6 +47,7 @@ def history_faults(rings: dict[str, dict]) -> list[dict]:
         record("ring-other-history-of-a-new-key", {**newest, "generation": 7, "prev_mac": "1" * 64},
                ring_key=RING_KEYS[2], seen="ring-6", error="RingForked", must="F-52"),
         shown_again(rings["other-ring"], name="ring-swapped", seen="ring-1", error="WrongRing", must="F-51"),
+        record("ring-id-changed", renamed, seen="ring-1", error="WrongRing", must="F-51"),
         record("order-body-before-id", {**other, "next_version": 1}, ring_key=OTHER_RING_KEY, seen="ring-1",
                error="RingTampered", must="F-50"),
         altered(rings["other-ring"], "order-id-before-mac", seen="ring-1", error="WrongRing", must="F-50"),
