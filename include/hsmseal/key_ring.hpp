@@ -54,7 +54,7 @@ class HSMSEAL_API KeyRing {
   /// @param settings  see RingSettings; the same for all hosts, for ever.
   /// @throws StoreConflictError    the store holds a ring already: use open().
   /// @throws InvalidArgumentError  the pin remembers a ring already, its file cannot be written, or a setting is out of
-  ///         range.
+  ///         range. If the file fails after the ring was stored, the message says so: open the ring then.
   /// @throws what add() throws; as there, a key that was made may stay in the token.
   [[nodiscard]] static KeyRing create(std::shared_ptr<RingStore> store, std::shared_ptr<KeyProvider> provider,
                                       const SetSpec& first, RingPin pin, RingOptions options = {},
@@ -181,6 +181,7 @@ class HSMSEAL_API KeyRing {
 
   /// Reads the store now. A token is asked only if the ring's own key was changed, which remove() does.
   /// @throws StoreError, WrongRingError, RingTamperedError, RingRolledBackError, RingForkedError  as open().
+  /// @throws InvalidArgumentError  the pin's file is damaged. (One that cannot be written is an event, and no error.)
   void refresh();
 
   /// Keys of this ring in the tokens bound on this host that no set names, such as one whose add() failed. A key that

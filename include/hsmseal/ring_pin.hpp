@@ -28,8 +28,12 @@ struct PinnedRing {
 /// What this host remembers of a ring, so that the store cannot show it an older one or another one.
 ///
 /// Without it somebody who writes the store could swap the whole ring, and new secrets would go to that writer's key.
-/// A pin's file is kept where the application's other trusted files are: not in the database, not writable by others.
-/// Processes of one host may share it; it is replaced atomically, never written in place. src/FORMAT.md section 6.6.
+/// A pin's file is kept where the application's other trusted files are: on a local disk, not in the database, neither
+/// it nor its folder writable by others; not a symbolic link. Processes of one user and host may share it; it is
+/// replaced atomically, never written in place, so in a container the folder is mounted, not the file.
+/// src/FORMAT.md section 6.6.
+///
+/// All makers throw InvalidArgumentError for what cannot be a file's path or a pinned ring.
 ///
 /// Thread safety: copies share what they remember and may be used concurrently.
 class HSMSEAL_API RingPin {
@@ -42,8 +46,9 @@ class HSMSEAL_API RingPin {
   [[nodiscard]] static RingPin trust_first_use(std::filesystem::path path);
 
   /// The same as file(), but KeyRing::open() also takes an older record of the pinned ring, or another history of it: for
-  /// an operator who has restored a copy of the database. The acceptance is stored in the ring as a change, and version
-  /// numbers that may have been used in the lost history are skipped.
+  /// an operator who has restored a copy of the database and stopped the processes that know the lost history. The
+  /// acceptance is stored in the ring as a change, and version numbers that may have been used in the lost history are
+  /// skipped. Once accepted it is a file() like any other.
   [[nodiscard]] static RingPin accept_rollback(std::filesystem::path path);
 
   /// Starts from what the application's own configuration says, see KeyRing::pinned(), and keeps what comes later as

@@ -11,7 +11,6 @@
 
 #include "core/binding.hpp"
 #include "crypto/crypto.hpp"
-#include "ring/ring_key.hpp"
 #include "ring/ring_pin.hpp"
 
 namespace hsmseal::ring {
@@ -94,13 +93,6 @@ Bytes wrap_ring_key(CountedWrapper& wrapper, const SecretBytes& ring_key, const 
   throw WrongKeyError(fmt::format(
       "the key of set {} on token '{}' does not give back what it wrapped a moment ago; nothing was changed",
       set.version, set.key.token));
-}
-
-void check_descent(const Body& body, const SecretBytes& ring_key, const PinnedRing& seen) {
-  if (leads_to(body, ring_key, seen.key_check)) return;
-  throw RingForkedError(fmt::format(
-      "generation {} of the ring was made by somebody who does not know the ring's key as this host has seen it",
-      body.generation));
 }
 
 }  // namespace hsmseal::ring

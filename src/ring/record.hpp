@@ -42,8 +42,4 @@ void check_mac(const RingRecord& record, const SecretBytes& ring_key);
 [[nodiscard]] Bytes wrap_ring_key(CountedWrapper& wrapper, const SecretBytes& ring_key, const RingId& ring,
                                   const CredentialSet& set);
 
-/// That the maker of a record knew the ring key which this host remembers: it is the record's, or one before it.
-/// @throws RingForkedError
-void check_descent(const Body& body, const SecretBytes& ring_key, const PinnedRing& seen);
-
 }  // namespace hsmseal::ring

@@ -108,10 +108,7 @@ RingCore::Admitted RingCore::admit(RingRecord record, const std::optional<Pinned
   check_mac(parsed.record, *ring_key);
   Admitted admitted;
   try {
-    if (seen) {
-      check_follows(*seen, parsed.body, parsed.record.mac);
-      check_descent(parsed.body, *ring_key, *seen);
-    }
+    if (seen) check_follows(*seen, parsed.body, parsed.record.mac, *ring_key);
   } catch (const RingRolledBackError&) {
     if (!parts_.pin.keeper_->accepts_rollback()) throw;
     admitted.follows = false;
@@ -129,7 +126,7 @@ RingCore::Admitted RingCore::admit(RingRecord record, const std::optional<Pinned
 void RingCore::start(std::shared_ptr<const Snapshot> snapshot, Time read_at) {
   snapshot_ = std::move(snapshot);
   read_at_ = read_at;
-  if (parts_.pin.keeper_->seen(snapshot_->body(), snapshot_->mac(), key_check(*snapshot_->ring_key()))) return;
+  if (parts_.pin.keeper_->seen(snapshot_->body(), snapshot_->mac(), *snapshot_->ring_key())) return;
   throw InvalidArgumentError(
       fmt::format("the ring is good, but this host cannot remember it ({}); correct that and open the ring again",
                   parts_.pin.keeper_->failure()));
@@ -143,7 +140,7 @@ std::shared_ptr<RingCore> RingCore::open(Parts parts) {
   Admitted admitted = core->admit(*require_record(core->store().load()), seen);
   if (!admitted.follows) {
     const Snapshot& now = *admitted.snapshot;
-    core->parts_.pin.keeper_->accept(now.body(), now.mac(), key_check(*now.ring_key()));
+    core->parts_.pin.keeper_->accept(now.body(), now.mac(), *now.ring_key());
   }
   core->start(std::move(admitted.snapshot), read_at);
   if (!admitted.follows) core->accept_lost_history(admitted.lost);
@@ -228,7 +225,7 @@ void RingCore::publish(std::shared_ptr<const Snapshot> snapshot) {
 }
 
 void RingCore::remember(const Snapshot& snapshot) {
-  if (parts_.pin.keeper_->seen(snapshot.body(), snapshot.mac(), key_check(*snapshot.ring_key()))) return;
+  if (parts_.pin.keeper_->seen(snapshot.body(), snapshot.mac(), *snapshot.ring_key())) return;
   tell(Event::Kind::PinNotSaved);
 }
 
@@ -251,10 +248,7 @@ std::shared_ptr<const Snapshot> RingCore::load_verified() {
   const Wrappers wrappers = connect_all(parsed.body, *parts_.provider, meters_, known.get());
   auto ring_key = std::make_shared<const SecretBytes>(key_of(parsed, *known, wrappers));
   check_mac(parsed.record, *ring_key);
-  if (seen) {
-    check_follows(*seen, parsed.body, parsed.record.mac);
-    check_descent(parsed.body, *ring_key, *seen);
-  }
+  if (seen) check_follows(*seen, parsed.body, parsed.record.mac, *ring_key);
   auto loaded =
       std::make_shared<const Snapshot>(std::move(parsed.body), parsed.record.mac, std::move(ring_key), wrappers);
   remember(*loaded);

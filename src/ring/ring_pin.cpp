@@ -16,6 +16,7 @@
 #include "core/hex.hpp"
 #include "crypto/crypto.hpp"
 #include "platform/platform.hpp"
+#include "ring/ring_key.hpp"
 
 namespace hsmseal {
 
@@ -138,7 +139,7 @@ void check_same_ring(const PinnedRing& seen, const Body& body) {
   }
 }
 
-void check_follows(const PinnedRing& seen, const Body& body, const Mac& mac) {
+void check_follows(const PinnedRing& seen, const Body& body, const Mac& mac, const SecretBytes& ring_key) {
   if (body.generation < seen.generation) {
     throw RingRolledBackError(fmt::format(
         "the store shows generation {} of the ring, but this host has seen {}; an old copy was restored, or "
@@ -149,9 +150,14 @@ void check_follows(const PinnedRing& seen, const Body& body, const Mac& mac) {
   const bool next = body.generation == seen.generation + 1 && body.prev_mac == seen.mac;
   // What lies between this host's generation and a much later one is not kept; the MAC vouches for that.
   const bool later = body.generation > seen.generation + 1;
-  if (same || next || later) return;
+  if (!same && !next && !later) {
+    throw RingForkedError(fmt::format(
+        "the store shows another history of the ring's generation {} than this host has seen", seen.generation));
+  }
+  if (leads_to(body, ring_key, seen.key_check)) return;
   throw RingForkedError(fmt::format(
-      "the store shows another history of the ring's generation {} than this host has seen", seen.generation));
+      "generation {} of the ring was made by somebody who does not know the ring's key as this host has seen it",
+      body.generation));
 }
 
 PinKeeper::PinKeeper(const PinnedRing& pinned) : last_(pinned) {
@@ -205,15 +211,15 @@ void PinKeeper::check_writable() const {
   if (!file_.empty()) platform::check_can_replace(file_);
 }
 
-bool PinKeeper::seen(const Body& body, const Mac& mac, const KeyCheck& key_check) {
+bool PinKeeper::seen(const Body& body, const Mac& mac, const SecretBytes& ring_key) {
   const std::scoped_lock lock{mutex_};
   const auto in_file = stored();
   learn(in_file);
   if (last_) check_same_ring(*last_, body);
   // Others may have seen more meanwhile: an older record is then no news, another history still a fork.
   if (!last_ || body.generation >= last_->generation) {
-    if (last_) check_follows(*last_, body, mac);
-    last_ = PinnedRing{body.id, body.generation, mac, key_check};
+    if (last_) check_follows(*last_, body, mac, ring_key);
+    last_ = PinnedRing{body.id, body.generation, mac, key_check(ring_key)};
   }
   failure_.clear();
   return file_.empty() || in_file == last_ || write();
@@ -239,9 +245,9 @@ bool PinKeeper::write() {
   return failure_.empty();
 }
 
-void PinKeeper::accept(const Body& body, const Mac& mac, const KeyCheck& key_check) {
+void PinKeeper::accept(const Body& body, const Mac& mac, const SecretBytes& ring_key) {
   const std::scoped_lock lock{mutex_};
-  const PinnedRing accepted{body.id, body.generation, mac, key_check};
+  const PinnedRing accepted{body.id, body.generation, mac, key_check(ring_key)};
   if (last_) check_same_ring(*last_, body);
   if (!file_.empty()) {
     const platform::FolderLock folder{file_.parent_path()};

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <array>
-#include <cstddef>
 #include <filesystem>
 #include <mutex>
 #include <optional>
@@ -24,9 +22,10 @@ namespace hsmseal::ring {
 /// @throws WrongRingError  it is a record of another ring.
 void check_same_ring(const PinnedRing& seen, const Body& body);
 
-/// After the MAC has been verified.
-/// @throws RingRolledBackError, RingForkedError  the record is not one that may follow `seen`.
-void check_follows(const PinnedRing& seen, const Body& body, const Mac& mac);
+/// After the MAC has been verified with the ring key.
+/// @throws RingRolledBackError  it is an older record.
+/// @throws RingForkedError      it is of another history, or was made without the ring key that was seen.
+void check_follows(const PinnedRing& seen, const Body& body, const Mac& mac, const SecretBytes& ring_key);
 
 /// What RingPin remembers.
 ///
@@ -42,7 +41,6 @@ class PinKeeper {
   /// What a ring is opened with if nothing is remembered of it.
   enum class Missing { Refuse, Trust };
   enum class Rollback { Refuse, Accept };
-  using KeyCheck = std::array<std::byte, 32>;
 
   /// Without a file.
   PinKeeper() = default;
@@ -67,17 +65,18 @@ class PinKeeper {
   /// @throws InvalidArgumentError  the file cannot be written, with the system's reason.
   void check_writable() const;
 
-  /// Remembers a record that was checked and whose MAC was verified. An older one than the last changes nothing.
+  /// Remembers a record whose MAC this ring key made. It is held against what is remembered at this moment, which other
+  /// threads and processes may have moved on since last(); an older one than that changes nothing.
   /// @returns false if the file could not be written, see failure(): it is remembered by this process, and the next call
   ///          tries to write it again.
   /// @throws WrongRingError, RingForkedError  another thread or process has seen another ring or history meanwhile.
-  [[nodiscard]] bool seen(const Body& body, const Mac& mac, const KeyCheck& key_check);
+  [[nodiscard]] bool seen(const Body& body, const Mac& mac, const SecretBytes& ring_key);
 
   /// Remembers a record in the place of whatever generation or history of its ring was remembered. Afterwards this is
   /// a pin like any other.
   /// @throws WrongRingError        another ring is remembered.
   /// @throws InvalidArgumentError  the file could not be written: what was remembered still is.
-  void accept(const Body& body, const Mac& mac, const KeyCheck& key_check);
+  void accept(const Body& body, const Mac& mac, const SecretBytes& ring_key);
 
   /// Why the last seen() could not write the file; empty if it could.
   [[nodiscard]] std::string failure() const;

@@ -191,7 +191,7 @@ TEST_CASE("a damaged pin file is refused, however the ring is opened, and stays 
         CHECK_THROWS_AS(keeper.last(), InvalidArgumentError);
         CHECK_THROWS_AS(keeper.last_for_open(), InvalidArgumentError);
         CHECK_THROWS_AS(see(keeper, 1), InvalidArgumentError);
-        CHECK_THROWS_AS(keeper.accept(body_of(1), mac_of(1), kKey), InvalidArgumentError);
+        CHECK_THROWS_AS(keeper.accept(body_of(1), mac_of(1), kRingKey), InvalidArgumentError);
       }
     }
     const std::string message = refusal(place);

@@ -11,6 +11,7 @@
 
 #include <hsmseal/ring_pin.hpp>
 
+#include "ring/ring_key.hpp"
 #include "ring/ring_pin.hpp"
 #include "support/catch.hpp"
 #include "support/expect_error.hpp"
@@ -34,7 +35,7 @@ std::array<std::byte, N> filled(std::uint8_t value) {
 }
 
 inline const RingId kRing{filled<16>(0x11)}, kOtherRing{filled<16>(0x22)};
-inline const auto kKey = filled<32>(0xee);
+inline const SecretBytes kRingKey{filled<32>(0xee)};
 
 /// The mac of a generation in one history of a ring.
 inline Mac mac_of(std::uint64_t generation, std::uint8_t history = 0) {
@@ -53,11 +54,11 @@ inline Body body_of(std::uint64_t generation, std::uint8_t history = 0, const Ri
 }
 
 inline PinnedRing pinned(std::uint64_t generation, std::uint8_t history = 0, const RingId& ring = kRing) {
-  return {ring, generation, mac_of(generation, history), kKey};
+  return {ring, generation, mac_of(generation, history), ring::key_check(kRingKey)};
 }
 
 inline bool see(PinKeeper& keeper, std::uint64_t generation, std::uint8_t history = 0, const RingId& ring = kRing) {
-  return keeper.seen(body_of(generation, history, ring), mac_of(generation, history), kKey);
+  return keeper.seen(body_of(generation, history, ring), mac_of(generation, history), kRingKey);
 }
 
 inline std::string content_of(const fs::path& path) {

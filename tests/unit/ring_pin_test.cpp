@@ -184,6 +184,22 @@ TEST_CASE("two processes that see different histories of a generation both say s
   CHECK(place.stored() == pinned(9, 0, kOtherRing));
 }
 
+TEST_CASE("a record made with a ring key that was given up is a fork, also if only another process has seen that") {
+  const Place place;
+  PinKeeper slow{place.file, Missing::Trust};
+  CHECK(see(slow, 4));
+  // Another process follows a removal: the ring has another key from generation 5 on.
+  const SecretBytes next{filled<32>(0x77)};
+  Body removed = body_of(5);
+  removed.former_ring_keys = {ring::wrap_former_ring_key(kRingKey, next, kRing, 0)};
+  PinKeeper quick{place.file, Missing::Refuse};
+  CHECK(quick.seen(removed, mac_of(5), next));
+  CHECK_THROWS_AS(slow.seen(body_of(9), mac_of(9), kRingKey), RingForkedError);
+  Body later = body_of(9);
+  later.former_ring_keys = removed.former_ring_keys;
+  CHECK(slow.seen(later, mac_of(9), next));
+}
+
 TEST_CASE("a pin file that vanishes is written again, from what the process has seen") {
   const Place place;
   PinKeeper keeper{place.file, Missing::Refuse};
@@ -264,10 +280,10 @@ TEST_CASE("an accepted record takes the place of a newer one, and of another his
     PinKeeper keeper{place.file, Missing::Refuse, Rollback::Accept};
     CHECK(keeper.last_for_open() == pinned(9));
     CHECK(keeper.accepts_rollback());
-    CHECK_THROWS_AS(keeper.accept(body_of(3, 0, kOtherRing), mac_of(3), kKey), WrongRingError);
+    CHECK_THROWS_AS(keeper.accept(body_of(3, 0, kOtherRing), mac_of(3), kRingKey), WrongRingError);
     CHECK(keeper.accepts_rollback());
     CHECK(place.stored() == pinned(9));
-    keeper.accept(body_of(generation, 7), mac_of(generation, 7), kKey);
+    keeper.accept(body_of(generation, 7), mac_of(generation, 7), kRingKey);
     CHECK_FALSE(keeper.accepts_rollback());
     CHECK(keeper.last() == pinned(generation, 7));
     CHECK(place.stored() == pinned(generation, 7));
@@ -285,7 +301,7 @@ TEST_CASE("an acceptance that cannot be stored is none") {
           PinKeeper keeper{place.file, Missing::Refuse, Rollback::Accept};
           (void)keeper.last_for_open();
           try {
-            keeper.accept(body_of(3), mac_of(3), kKey);
+            keeper.accept(body_of(3), mac_of(3), kRingKey);
           } catch (const InvalidArgumentError&) {
             return keeper.last() == pinned(9) && keeper.accepts_rollback();
           }
