@@ -186,6 +186,7 @@ void amend(RingCore& ring, Version version, const SetChange& change) {
   check_change(change);
   const Draft newest = look_at_newest(ring);
   const CredentialSet& before = require_set(newest.body, version);
+  const bool moves = change.token || change.token_label || change.token_serial;
   const KeyDescription key = changed_key(before.key, change);
   if (key != before.key) {
     const auto wrapper = ring.provider().connect(key);
@@ -194,8 +195,9 @@ void amend(RingCore& ring, Version version, const SetChange& change) {
   }
   const auto changed = ring.change([&](Draft& draft) {
     CredentialSet& set = require_set(draft.body, version);
-    set.key = changed_key(set.key, change);
     set.description = change.description.value_or(set.description);
+    if (!moves) return;
+    set.key = changed_key(set.key, change);
     if (set.key != key) throw StoreConflictError(fmt::format("another host amended set {} meanwhile", version));
   });
   ring.tell(Event::Kind::SetAmended, *changed->find(version)->set);

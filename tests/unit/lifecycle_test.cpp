@@ -131,6 +131,18 @@ TEST_CASE("a removed set is amended, and then restored at its new place") {
   CHECK(open(f.ring, f.sealed) == "x");
 }
 
+TEST_CASE("two hosts amend a set at once, and the later one keeps both changes") {
+  Rotated f;
+  KeyRing other = f.join();
+  bool amended = false;
+  f.store->on_swap = [&] {
+    if (!std::exchange(amended, true)) other.amend(1, {.token = "moved"});
+  };
+  f.ring.amend(1, {.description = "described"});
+  CHECK(f.ring.find(1)->description == "described");
+  CHECK(f.ring.find(1)->key.token == "moved");
+}
+
 TEST_CASE("two hosts move a set to two places at once, and one of them is told") {
   Rotated f;
   KeyRing other = f.join();
