@@ -184,6 +184,17 @@ TEST_CASE("a set is removed when its grace is over by the store's clock") {
   CHECK(f.ring.find(1)->deleted_at == f.store->clock);
 }
 
+TEST_CASE("a set whose store's clock shows the end of time is not removed early") {
+  RingHosts f;
+  KeyRing ring = f.create();
+  f.store->clock = Timestamp::max();
+  ring.add({.token = "t"});
+  f.store->clock -= 1ms;
+  CHECK_THROWS_AS(ring.remove(1, none_left), SetInUseError);
+  f.store->clock = Timestamp{0ms};
+  CHECK_THROWS_AS(ring.remove(1, none_left), SetInUseError);
+}
+
 TEST_CASE("a set that was never active is removed without grace") {
   Rotated f;
   const Version staged = f.ring.add({.token = "t"}, Activation::Later);
