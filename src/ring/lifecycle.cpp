@@ -205,10 +205,15 @@ void amend(RingCore& ring, Version version, const SetChange& change) {
 
 void remove(RingCore& ring, Version version, const Census& census) {
   Draft newest = look_at_newest(ring);
-  static_cast<void>(require_removable(newest.body, version, newest.now));
+  const SetState counted = require_removable(newest.body, version, newest.now).state;
   if (census) expect_none_left(census, version);
   const auto changed = ring.change([&](Draft& draft) {
     CredentialSet& set = require_removable(draft.body, version, draft.now);
+    if (set.state != counted) {
+      // A census may take hours. What was sealed meanwhile was not there to be counted.
+      throw SetInUseError(fmt::format(
+          "credential set {} was activated and archived again while its envelopes were counted; count again", version));
+    }
     set.state = SetState::Deleted;
     set.deleted_at = draft.now;
     set.wrapped_ring_key.clear();

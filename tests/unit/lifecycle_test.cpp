@@ -242,6 +242,23 @@ TEST_CASE("a census is asked once, whoever is faster") {
   CHECK(state_of(f.ring, 1) == SetState::Deleted);
 }
 
+TEST_CASE("a set that seals while it is counted is not removed by that count") {
+  Rotated f;
+  KeyRing other = f.join();
+  const Version staged = f.ring.add({.token = "t"}, Activation::Later);
+  std::string sealed;
+  const Census slow = [&](Version version) {
+    other.activate(version);
+    sealed = seal(other);
+    other.add({.token = "t"});
+    f.pass(kGrace);
+    return std::uint64_t{0};  // none were there when the count began
+  };
+  CHECK_THROWS_AS(f.ring.remove(staged, slow), SetInUseError);
+  CHECK(open(other, sealed) == "x");
+  CHECK(state_of(f.ring, staged) == SetState::Archived);
+}
+
 TEST_CASE("a set is removed once") {
   Rotated f;
   f.ring.remove_without_census(1);
