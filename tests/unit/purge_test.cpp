@@ -278,6 +278,22 @@ TEST_CASE("a key that another host adopts before its destruction is noted is not
   CHECK_FALSE(f.ring.find(1)->key_destroyed_at);
 }
 
+TEST_CASE("two hosts that destroy a key at once both find it destroyed") {
+  Removed f;
+  KeyRing other = f.join();
+  SECTION("the other one is faster before it is noted") {
+    f.before_swap([&] { other.destroy_key(1, none_left, {1}); });
+  }
+  SECTION("the other one is faster after it is noted") {
+    f.provider->before_destroy = once([&] { other.destroy_key(1, none_left, {1}); });
+  }
+  CHECK_NOTHROW(f.destroy_first());
+  CHECK_FALSE(f.key_is_there());
+  f.ring.refresh();
+  other.refresh();
+  CHECK(f.ring.list() == other.list());
+}
+
 // ---- races ----------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a set that is restored while it is being purged or destroyed stays") {
