@@ -258,10 +258,16 @@ void destroy_key(RingCore& ring, Version version, const Census& census, Confirma
     throw InvalidArgumentError(fmt::format("the key of set {} is not destroyed: version {} was confirmed", version,
                                            confirmation.version_again));
   }
-  Draft newest = look_at_newest(ring);
-  const CredentialSet before = require_past_quarantine(newest.body, version, newest.now);
-  expect_sole_use(newest.body, before);
+  const auto require_destroyable = [version](Draft draft) {
+    const CredentialSet& set = require_past_quarantine(draft.body, version, draft.now);
+    expect_sole_use(draft.body, set);
+    return set;
+  };
+  static_cast<void>(require_destroyable(look_at_newest(ring)));
   expect_none_left(census, version);
+  // A census may take hours, and the set be amended meanwhile.
+  const Draft newest = look_at_newest(ring);
+  const CredentialSet before = require_destroyable(newest);
   if (!before.key_destroyed_at) {
     // A token that does not answer shows here, while the set can still be restored.
     check_key_proof(*ring.connect(newest.body, before), before.key.kek_id, before.key.proof);

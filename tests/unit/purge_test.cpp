@@ -341,6 +341,24 @@ TEST_CASE("a set whose key is being destroyed while it is restored is not restor
   CHECK(f.ring.find(1)->state == SetState::Deleted);
 }
 
+TEST_CASE("a set that is amended while its key's destruction is repeated is destroyed at its new place") {
+  Removed f;
+  f.provider->before_destroy = [](const KeyDescription&) {
+    throw TokenError({"C_DestroyObject", 0x30, "CKR_DEVICE_ERROR", true}, "C_DestroyObject failed");
+  };
+  CHECK_THROWS_AS(f.destroy_first(), TokenError);
+  f.provider->before_destroy = nullptr;
+  KeyRing other = f.join();
+  f.ring.destroy_key(1,
+                     [&](Version) {
+                       other.amend(1, {.token = "moved"});
+                       f.provider->missing.insert("t");
+                       return std::uint64_t{0};
+                     },
+                     {1});
+  CHECK_FALSE(f.key_is_there());
+}
+
 // ---- orphans --------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a key whose set could not be stored is an orphan") {
