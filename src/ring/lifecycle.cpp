@@ -69,12 +69,22 @@ class RingKeyCopy {
   Bytes wrapped_;
 };
 
+/// @throws InvalidArgumentError  the key is an adopted one that destroy_key() is about to destroy, on whatever host.
+void expect_not_being_destroyed(const Body& body, const CredentialSet& added) {
+  for (const CredentialSet& other : body.sets) {
+    if (other.key.kek_id != added.key.kek_id || !other.key_destroyed_at) continue;
+    throw InvalidArgumentError(
+        fmt::format("the key is that of set {}, which is being destroyed; it is not adopted", other.version));
+  }
+}
+
 std::shared_ptr<const Snapshot> store_new_set(RingCore& ring, const CredentialSet& set, Activation activation) {
   RingKeyCopy copy{ring, set};
   return ring.change([&](Draft& draft) {
     Body& body = draft.body;
     const auto place = std::ranges::upper_bound(body.sets, set.version, {}, &CredentialSet::version);
     CredentialSet& stored = *body.sets.insert(place, set);
+    expect_not_being_destroyed(body, set);
     stored.wrapped_ring_key = copy.of(*draft.ring_key, body.id);
     stage(stored, draft.now);
     if (activation == Activation::Later) return;

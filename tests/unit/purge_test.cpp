@@ -278,6 +278,20 @@ TEST_CASE("a key that another host adopts before its destruction is noted is not
   CHECK_FALSE(f.ring.find(1)->key_destroyed_at);
 }
 
+TEST_CASE("a key whose destruction was noted is not adopted any more") {
+  Removed f;
+  KeyRing other = f.join();
+  f.provider->before_destroy = [&](const KeyDescription& key) {
+    const auto message =
+        message_of<InvalidArgumentError>([&] { return other.add({.token = "t", .adopt_key_id = key.key_id}); });
+    CHECK_NAMES(message, "destroy");
+  };
+  f.destroy_first();
+  CHECK_FALSE(f.key_is_there());
+  CHECK(f.join().list() == f.ring.list());
+  CHECK(other.active().version == 2);
+}
+
 TEST_CASE("two hosts that destroy a key at once both find it destroyed") {
   Removed f;
   KeyRing other = f.join();
