@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <limits>
+#include <memory>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -19,19 +21,33 @@ namespace {
 using Draft = RingCore::Draft;
 
 /// An adopted key that a set uses already keeps its name and proof.
-void recognise_adopted_key(RingCore& ring, KeyDescription& key) {
-  const auto wrapper = ring.provider().connect(key);
-  for (const auto& set : ring.snapshot()->body().sets) {
-    try {
-      check_key_proof(*wrapper, set.key.kek_id, set.key.proof);
-    } catch (const WrongKeyError&) {
-      continue;
+///
+/// It is looked for again among the sets that come in while the new one is being stored: two hosts may adopt one key at
+/// the same time.
+class AdoptedKey {
+ public:
+  AdoptedKey(RingCore& ring, const KeyDescription& key) : wrapper_(ring.provider().connect(key)) {}
+
+  enum class Outcome { Renamed, Unchanged };
+  Outcome recognise(const Body& body, KeyDescription& key) {
+    for (const CredentialSet& set : body.sets) {
+      if (set.key.kek_id == key.kek_id || !asked_.insert(set.version).second) continue;
+      try {
+        check_key_proof(*wrapper_, set.key.kek_id, set.key.proof);
+      } catch (const WrongKeyError&) {
+        continue;
+      }
+      key.kek_id = set.key.kek_id;
+      key.proof = set.key.proof;
+      return Outcome::Renamed;
     }
-    key.kek_id = set.key.kek_id;
-    key.proof = set.key.proof;
-    return;
+    return Outcome::Unchanged;
   }
-}
+
+ private:
+  const std::shared_ptr<KeyWrapper> wrapper_;
+  std::set<Version> asked_;
+};
 
 /// The version is taken before the key is made: its label and all that is wrapped for the set name the version, and
 /// hosts that add at the same time must not make keys for the same one.
@@ -78,14 +94,19 @@ void expect_not_being_destroyed(const Body& body, const CredentialSet& added) {
   }
 }
 
-std::shared_ptr<const Snapshot> store_new_set(RingCore& ring, const CredentialSet& set, Activation activation) {
-  RingKeyCopy copy{ring, set};
+/// @param adopted  null: the key was made for this set.
+std::shared_ptr<const Snapshot> store_new_set(RingCore& ring, CredentialSet set, AdoptedKey* adopted,
+                                              Activation activation) {
+  auto copy = std::make_unique<RingKeyCopy>(ring, set);
   return ring.change([&](Draft& draft) {
     Body& body = draft.body;
+    if (adopted != nullptr && adopted->recognise(body, set.key) == AdoptedKey::Outcome::Renamed) {
+      copy = std::make_unique<RingKeyCopy>(ring, set);
+    }
     const auto place = std::ranges::upper_bound(body.sets, set.version, {}, &CredentialSet::version);
     CredentialSet& stored = *body.sets.insert(place, set);
     expect_not_being_destroyed(body, set);
-    stored.wrapped_ring_key = copy.of(*draft.ring_key, body.id);
+    stored.wrapped_ring_key = copy->of(*draft.ring_key, body.id);
     stage(stored, draft.now);
     if (activation == Activation::Later) return;
     if (body.active().version < stored.version) {
@@ -154,11 +175,15 @@ Version add(RingCore& ring, const SetSpec& spec, Activation activation) {
   check_spec(spec);
   const Version version = reserve_version(ring);
   KeyDescription key = ring.provider().provision(spec, ring.snapshot()->body().id, version);
-  if (spec.adopt_key_id) recognise_adopted_key(ring, key);
+  std::optional<AdoptedKey> adopted;
+  if (spec.adopt_key_id) {
+    adopted.emplace(ring, key);
+    adopted->recognise(ring.snapshot()->body(), key);
+  }
   const CredentialSet set = new_set(std::move(key), spec, version);
   const auto changed = [&] {
     try {
-      return store_new_set(ring, set, activation);
+      return store_new_set(ring, set, adopted ? &*adopted : nullptr, activation);
     } catch (const StoreConflictError&) {
       throw StoreConflictError(fmt::format(
           "other hosts keep changing the ring, so set {} was not stored; its key '{}' stays in token '{}', unused",

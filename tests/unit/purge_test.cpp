@@ -278,6 +278,28 @@ TEST_CASE("a key that another host adopts before its destruction is noted is not
   CHECK_FALSE(f.ring.find(1)->key_destroyed_at);
 }
 
+TEST_CASE("a key that is adopted by two hosts at once is one key to the ring") {
+  RingHosts f;
+  KeyRing ring = f.create();
+  KeyRing other = f.join();
+  const Bytes key{std::byte{7}};
+  f.token->replace_key(key);
+  f.provider->after_provision = once([&] { other.add({.token = "t", .adopt_key_id = key}); });
+  ring.add({.token = "t", .adopt_key_id = key});
+  REQUIRE(ring.list().size() == 3);
+  CHECK(ring.find(2)->key.kek_id == ring.find(3)->key.kek_id);
+  for (const auto& set : ring.list()) CHECK_NOTHROW(ring.verify(set.version));
+  int swaps = 0;
+  f.store->on_swap = [&] {
+    if (++swaps == 2) other.add({.token = "t", .adopt_key_id = Bytes{std::byte{8}}});
+  };
+  f.token->replace_key({std::byte{8}});
+  ring.add({.token = "t", .adopt_key_id = Bytes{std::byte{8}}});
+  REQUIRE(ring.list().size() == 5);
+  CHECK(ring.find(4)->key.kek_id == ring.find(5)->key.kek_id);
+  for (const auto& set : ring.list()) CHECK_NOTHROW(ring.verify(set.version));
+}
+
 TEST_CASE("a key whose destruction was noted is not adopted any more") {
   Removed f;
   KeyRing other = f.join();
