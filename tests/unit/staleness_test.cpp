@@ -209,6 +209,25 @@ TEST_CASE("a store that is down is asked once a second, and the observer told as
   }
 }
 
+TEST_CASE("a store that is slow to fail is asked once a second, too") {
+  TwoHosts f;
+  const std::string sealed = seal(f.there);
+  f.store->on_load = [&] {
+    f.pass(30s);
+    throw StoreError("timed out");
+  };
+  f.pass(kMaxStaleness);
+  const int looks = f.looks();
+  for (int i = 0; i < 10; ++i) {
+    CHECK(open(f.there, sealed) == "x");
+    CHECK_THROWS_AS(seal(f.there), RingStaleError);
+  }
+  CHECK(f.looks() == looks + 1);
+  f.pass(1s);
+  CHECK_THROWS_AS(seal(f.there), RingStaleError);
+  CHECK(f.looks() == looks + 2);
+}
+
 TEST_CASE("sealing goes on within a second after the store is back") {
   TwoHosts f;
   f.break_store();
@@ -394,4 +413,31 @@ TEST_CASE("an opener does not wait for another thread's look, and a sealer does"
   looking.join();
   sealing.join();
   CHECK(done);
+}
+
+TEST_CASE("threads that meet a store that hangs wait for one failure, not for one each") {
+  constexpr int kThreads = 8;
+  TwoHosts f;
+  f.pass(kMaxStaleness);
+  std::atomic<int> started = 0, stale = 0;
+  f.store->on_load = [&] {
+    while (started < kThreads) std::this_thread::yield();
+    f.passed += 30'000;
+    throw StoreError("timed out");
+  };
+  const int looks = f.looks();
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&] {
+      ++started;
+      try {
+        static_cast<void>(seal(f.there));
+      } catch (const RingStaleError&) {
+        ++stale;
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  CHECK(stale == kThreads);
+  CHECK(f.looks() == looks + 1);
 }
