@@ -343,7 +343,7 @@ ConnectedSet RingCore::named_by_envelope(const std::array<std::byte, 4>& ring_pr
   if (unexpected(entry) && parts_.store) {
     try {
       looked = look_for(version);
-    } catch (const StoreError&) {
+    } catch (const Error&) {
       if (entry == nullptr) throw;  // a staged set opens without news, and a deleted one stays deleted
     }
     now = snapshot();

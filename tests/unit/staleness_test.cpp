@@ -304,6 +304,47 @@ TEST_CASE("a store that lost the ring is one that does not work") {
   CHECK(open(f.there, sealed) == "x");
 }
 
+TEST_CASE("a ring that was changed, rolled back or forked while a host runs stops its sealing and not its opening") {
+  TwoHosts f;
+  const std::string sealed = seal(f.there);
+  const Version staged = f.here.add({.token = "t"}, Activation::Later);
+  f.there.refresh();
+  const RingRecord good = *f.store->record;
+  const auto twin_store = std::make_shared<test::OpenStore>();
+  twin_store->record = good;
+  KeyRing twin = KeyRing::open(twin_store, f.provider, RingPin::in_process());
+  twin.activate(staged);
+  const std::string by_staged = seal(twin);
+
+  std::string expected;
+  SECTION("changed") {
+    f.here.activate(staged);
+    test::forge(*f.store, "\"t\"", "\"u\"");
+    f.pass(kMaxStaleness);
+    CHECK_THROWS_AS(seal(f.there), RingTamperedError);
+  }
+  SECTION("rolled back") {
+    f.store->record = f.store->records.front();
+    f.pass(kMaxStaleness);
+    CHECK_THROWS_AS(seal(f.there), RingRolledBackError);
+  }
+  SECTION("forked") {
+    f.here.amend(1, {.description = "y"});
+    f.there.refresh();
+    twin.amend(1, {.description = "z"});
+    f.store->record = twin_store->record;
+    f.pass(kMaxStaleness);
+    CHECK_THROWS_AS(seal(f.there), RingForkedError);
+  }
+  const int looks = f.looks();
+  for (int i = 0; i < 5; ++i) CHECK(open(f.there, sealed) == "x");
+  f.pass(1s);
+  CHECK(open(f.there, by_staged) == "x");
+  CHECK(f.looks() == looks + 1);
+  CHECK_THROWS_AS(seal(f.there), Error);
+  CHECK(f.looks() == looks + 1);
+}
+
 TEST_CASE("a token that does not give the ring's new key stops sealing and not opening") {
   TwoHosts f;
   const std::string sealed = seal(f.there);
