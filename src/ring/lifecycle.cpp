@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <limits>
+#include <memory>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -19,19 +21,33 @@ namespace {
 using Draft = RingCore::Draft;
 
 /// An adopted key that a set uses already keeps its name and proof.
-void recognise_adopted_key(RingCore& ring, KeyDescription& key) {
-  const auto wrapper = ring.provider().connect(key);
-  for (const auto& set : ring.snapshot()->body().sets) {
-    try {
-      check_key_proof(*wrapper, set.key.kek_id, set.key.proof);
-    } catch (const WrongKeyError&) {
-      continue;
+///
+/// It is looked for again among the sets that come in while the new one is being stored: two hosts may adopt one key at
+/// the same time.
+class AdoptedKey {
+ public:
+  AdoptedKey(RingCore& ring, const KeyDescription& key) : wrapper_(ring.provider().connect(key)) {}
+
+  enum class Outcome { Renamed, Unchanged };
+  Outcome recognise(const Body& body, KeyDescription& key) {
+    for (const CredentialSet& set : body.sets) {
+      if (set.key.kek_id == key.kek_id || !asked_.insert(set.version).second) continue;
+      try {
+        check_key_proof(*wrapper_, set.key.kek_id, set.key.proof);
+      } catch (const WrongKeyError&) {
+        continue;
+      }
+      key.kek_id = set.key.kek_id;
+      key.proof = set.key.proof;
+      return Outcome::Renamed;
     }
-    key.kek_id = set.key.kek_id;
-    key.proof = set.key.proof;
-    return;
+    return Outcome::Unchanged;
   }
-}
+
+ private:
+  const std::shared_ptr<KeyWrapper> wrapper_;
+  std::set<Version> asked_;
+};
 
 /// The version is taken before the key is made: its label and all that is wrapped for the set name the version, and
 /// hosts that add at the same time must not make keys for the same one.
@@ -69,13 +85,28 @@ class RingKeyCopy {
   Bytes wrapped_;
 };
 
-std::shared_ptr<const Snapshot> store_new_set(RingCore& ring, const CredentialSet& set, Activation activation) {
-  RingKeyCopy copy{ring, set};
+/// @throws InvalidArgumentError  the key is an adopted one that destroy_key() is about to destroy, on whatever host.
+void expect_not_being_destroyed(const Body& body, const CredentialSet& added) {
+  for (const CredentialSet& other : body.sets) {
+    if (other.key.kek_id != added.key.kek_id || !other.key_destroyed_at) continue;
+    throw InvalidArgumentError(
+        fmt::format("the key is that of set {}, which is being destroyed; it is not adopted", other.version));
+  }
+}
+
+/// @param adopted  null: the key was made for this set.
+std::shared_ptr<const Snapshot> store_new_set(RingCore& ring, CredentialSet set, AdoptedKey* adopted,
+                                              Activation activation) {
+  auto copy = std::make_unique<RingKeyCopy>(ring, set);
   return ring.change([&](Draft& draft) {
     Body& body = draft.body;
+    if (adopted != nullptr && adopted->recognise(body, set.key) == AdoptedKey::Outcome::Renamed) {
+      copy = std::make_unique<RingKeyCopy>(ring, set);
+    }
     const auto place = std::ranges::upper_bound(body.sets, set.version, {}, &CredentialSet::version);
     CredentialSet& stored = *body.sets.insert(place, set);
-    stored.wrapped_ring_key = copy.of(*draft.ring_key, body.id);
+    expect_not_being_destroyed(body, set);
+    stored.wrapped_ring_key = copy->of(*draft.ring_key, body.id);
     stage(stored, draft.now);
     if (activation == Activation::Later) return;
     if (body.active().version < stored.version) {
@@ -144,11 +175,15 @@ Version add(RingCore& ring, const SetSpec& spec, Activation activation) {
   check_spec(spec);
   const Version version = reserve_version(ring);
   KeyDescription key = ring.provider().provision(spec, ring.snapshot()->body().id, version);
-  if (spec.adopt_key_id) recognise_adopted_key(ring, key);
+  std::optional<AdoptedKey> adopted;
+  if (spec.adopt_key_id) {
+    adopted.emplace(ring, key);
+    adopted->recognise(ring.snapshot()->body(), key);
+  }
   const CredentialSet set = new_set(std::move(key), spec, version);
   const auto changed = [&] {
     try {
-      return store_new_set(ring, set, activation);
+      return store_new_set(ring, set, adopted ? &*adopted : nullptr, activation);
     } catch (const StoreConflictError&) {
       throw StoreConflictError(fmt::format(
           "other hosts keep changing the ring, so set {} was not stored; its key '{}' stays in token '{}', unused",
@@ -186,6 +221,7 @@ void amend(RingCore& ring, Version version, const SetChange& change) {
   check_change(change);
   const Draft newest = look_at_newest(ring);
   const CredentialSet& before = require_set(newest.body, version);
+  const bool moves = change.token || change.token_label || change.token_serial;
   const KeyDescription key = changed_key(before.key, change);
   if (key != before.key) {
     const auto wrapper = ring.provider().connect(key);
@@ -194,8 +230,9 @@ void amend(RingCore& ring, Version version, const SetChange& change) {
   }
   const auto changed = ring.change([&](Draft& draft) {
     CredentialSet& set = require_set(draft.body, version);
-    set.key = changed_key(set.key, change);
     set.description = change.description.value_or(set.description);
+    if (!moves) return;
+    set.key = changed_key(set.key, change);
     if (set.key != key) throw StoreConflictError(fmt::format("another host amended set {} meanwhile", version));
   });
   ring.tell(Event::Kind::SetAmended, *changed->find(version)->set);
@@ -203,10 +240,15 @@ void amend(RingCore& ring, Version version, const SetChange& change) {
 
 void remove(RingCore& ring, Version version, const Census& census) {
   Draft newest = look_at_newest(ring);
-  static_cast<void>(require_removable(newest.body, version, newest.now));
+  const SetState counted = require_removable(newest.body, version, newest.now).state;
   if (census) expect_none_left(census, version);
   const auto changed = ring.change([&](Draft& draft) {
     CredentialSet& set = require_removable(draft.body, version, draft.now);
+    if (set.state != counted) {
+      // A census may take hours. What was sealed meanwhile was not there to be counted.
+      throw SetInUseError(fmt::format(
+          "credential set {} was activated and archived again while its envelopes were counted; count again", version));
+    }
     set.state = SetState::Deleted;
     set.deleted_at = draft.now;
     set.wrapped_ring_key.clear();
@@ -251,10 +293,16 @@ void destroy_key(RingCore& ring, Version version, const Census& census, Confirma
     throw InvalidArgumentError(fmt::format("the key of set {} is not destroyed: version {} was confirmed", version,
                                            confirmation.version_again));
   }
-  Draft newest = look_at_newest(ring);
-  const CredentialSet before = require_past_quarantine(newest.body, version, newest.now);
-  expect_sole_use(newest.body, before);
+  const auto require_destroyable = [version](Draft draft) {
+    const CredentialSet& set = require_past_quarantine(draft.body, version, draft.now);
+    expect_sole_use(draft.body, set);
+    return set;
+  };
+  static_cast<void>(require_destroyable(look_at_newest(ring)));
   expect_none_left(census, version);
+  // A census may take hours, and the set be amended meanwhile.
+  const Draft newest = look_at_newest(ring);
+  const CredentialSet before = require_destroyable(newest);
   if (!before.key_destroyed_at) {
     // A token that does not answer shows here, while the set can still be restored.
     check_key_proof(*ring.connect(newest.body, before), before.key.kek_id, before.key.proof);
@@ -267,7 +315,7 @@ void destroy_key(RingCore& ring, Version version, const Census& census, Confirma
   try {
     ring.provider().destroy(before.key);
   } catch (const KeyNotFoundError&) {
-    if (!before.key_destroyed_at) throw;  // otherwise this ring destroyed it before
+    // It answered before its destruction was noted, so this ring has destroyed it: before, or from another host.
   }
   ring.tell(Event::Kind::KeyDestroyed, before);
 }

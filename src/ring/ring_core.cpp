@@ -270,15 +270,17 @@ void RingCore::look() {
 
 /// Under look_mutex_.
 void RingCore::look_and_note() {
-  last_look_ = parts_.options.clock();
   look_failure_ = nullptr;
   try {
     look();
   } catch (...) {
     look_failure_ = std::current_exception();
-    if (age() >= max_staleness()) tell(Event::Kind::RingStale);
-    throw;
   }
+  // Its end counts: threads that waited for a store that was slow to fail do not wait for it again, one by one.
+  last_look_ = parts_.options.clock();
+  if (!look_failure_) return;
+  if (age() >= max_staleness()) tell(Event::Kind::RingStale);
+  std::rethrow_exception(look_failure_);
 }
 
 /// One thread looks, and those that come meanwhile wait for it, or go on with what there is. A look that failed is
@@ -336,7 +338,7 @@ ConnectedSet RingCore::named_by_envelope(const std::array<std::byte, 4>& ring_pr
   if (unexpected(entry) && parts_.store) {
     try {
       looked = look_for(version);
-    } catch (const StoreError&) {
+    } catch (const Error&) {
       if (entry == nullptr) throw;  // a staged set opens without news, and a deleted one stays deleted
     }
     now = snapshot();

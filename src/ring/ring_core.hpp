@@ -104,7 +104,7 @@ class RingCore {
   std::shared_ptr<const Snapshot> snapshot_;
   Time read_at_;  ///< when the read began that last showed the snapshot to be the newest
   std::mutex look_mutex_;
-  std::optional<Time> last_look_;
+  std::optional<Time> last_look_;    ///< when it ended
   std::exception_ptr look_failure_;  ///< of the last look
 };
 

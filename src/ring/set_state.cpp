@@ -18,6 +18,11 @@ void check_description(const std::string& description) {
   check_utf8(description, "a description");
 }
 
+/// The store's clock may show anything.
+Timestamp later(Timestamp time, std::chrono::milliseconds wait) {
+  return time > Timestamp::max() - wait ? Timestamp::max() : time + wait;
+}
+
 std::string to_text(Timestamp time) {
   return fmt::format("{:%Y-%m-%d %H:%M:%S} UTC", std::chrono::floor<std::chrono::seconds>(time));
 }
@@ -97,11 +102,13 @@ CredentialSet& require_removable(Body& body, Version version, Timestamp now) {
     throw InvalidArgumentError(
         fmt::format("credential set {} is the active one; add or activate a newer set first", version));
   }
-  if (set.archived_at && now < *set.archived_at + body.settings.removal_grace) {
+  if (!set.archived_at) return set;
+  const Timestamp removable = later(*set.archived_at, body.settings.removal_grace);
+  if (now < removable) {
     throw SetInUseError(fmt::format(
         "credential set {} was archived on {}; hosts that have not seen it yet may seal under it, so it can be removed "
         "from {} on",
-        version, to_text(*set.archived_at), to_text(*set.archived_at + body.settings.removal_grace)));
+        version, to_text(*set.archived_at), to_text(removable)));
   }
   return set;
 }
@@ -114,9 +121,10 @@ CredentialSet& require_deleted(Body& body, Version version) {
 
 CredentialSet& require_past_quarantine(Body& body, Version version, Timestamp now) {
   CredentialSet& set = require_deleted(body, version);
-  if (now >= *set.deleted_at + body.settings.quarantine) return set;
+  const Timestamp free = later(*set.deleted_at, body.settings.quarantine);
+  if (now >= free) return set;
   throw SetInUseError(fmt::format("credential set {} was removed on {} and stays in quarantine until {}", version,
-                                  to_text(*set.deleted_at), to_text(*set.deleted_at + body.settings.quarantine)));
+                                  to_text(*set.deleted_at), to_text(free)));
 }
 
 }  // namespace hsmseal::ring
