@@ -40,7 +40,8 @@ PostgresServer& PostgresServer::shared() {
     const char* file = std::getenv("HSMSEAL_TEST_POSTGRES");
     if (file == nullptr) return std::make_unique<PostgresServer>();
     std::string folder;
-    if (!std::getline(std::ifstream{file}, folder)) throw std::runtime_error("no server is noted in " + std::string{file});
+    if (!std::getline(std::ifstream{file}, folder))
+      throw std::runtime_error("no server is noted in " + std::string{file});
     return std::make_unique<PostgresServer>(folder);
   }();
   return *server;
@@ -84,9 +85,10 @@ void PostgresServer::control(const std::string& arguments) const {
 }
 
 void PostgresServer::start() const {
-  control(fmt::format("-o \"-c listen_addresses='' -c unix_socket_directories={} -c fsync=off -c shared_buffers=16MB "
-                      "-c max_connections=200\" -w start",
-                      folder_.string()));
+  control(
+      fmt::format("-o \"-c listen_addresses='' -c unix_socket_directories={} -c fsync=off -c shared_buffers=16MB "
+                  "-c max_connections=200\" -w start",
+                  folder_.string()));
 }
 
 std::string PostgresServer::conninfo(const std::string& database, int port) const {
