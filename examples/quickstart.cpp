@@ -8,14 +8,16 @@
 
 #include <hsmseal/envelope.hpp>
 #include <hsmseal/pkcs11_key_wrapper.hpp>
+#include <hsmseal/sql_ring_store.hpp>
 
 int main() try {
   // snippet-begin
   hsmseal::Host host;
   host.token("hsm1", {.driver = "softhsm2", .select = {.label = "hsm1"}, .pin = hsmseal::PinSource::file("hsm1.pin")});
 
-  auto ring = hsmseal::KeyRing::create(hsmseal::memory_ring_store(), hsmseal::pkcs11_provider(host),
-                                       {.token = "hsm1", .description = "first set"}, hsmseal::RingPin::in_process());
+  auto ring = hsmseal::KeyRing::create(hsmseal::sql_ring_store("sqlite:ring.db"), hsmseal::pkcs11_provider(host),
+                                       {.token = "hsm1", .description = "first set"},
+                                       hsmseal::RingPin::trust_first_use("ring.pin"));
   hsmseal::EnvelopeEncryptor vault{ring};
 
   std::string sealed = vault.seal_text("hunter2", hsmseal::Context{}.add("record", "42"));

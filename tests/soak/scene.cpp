@@ -1,0 +1,94 @@
+#include "soak/scene.hpp"
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace hsmseal::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string read_file(const fs::path& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>{file}, {}};
+}
+
+}  // namespace
+
+bool soaking() { return std::getenv("HSMSEAL_SOAK") != nullptr; }
+
+Scene::Scene() {
+  const SoftHsm tokens{{"hsm1", "hsm2"}};
+  fs::copy(tokens.directory(), folder(), fs::copy_options::recursive);
+  write_conf();
+}
+
+Scene::Scene(const fs::path& from) {
+  fs::copy(from, folder(), fs::copy_options::recursive);
+  write_conf();
+}
+
+Scene Scene::copy() const { return Scene{folder()}; }
+
+void Scene::write_conf() const {
+  std::ofstream(folder() / "softhsm2.conf") << fmt::format(
+      "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n",
+      (folder() / "tokens").string());
+}
+
+std::string Scene::command(const std::string& action, const std::vector<std::string>& environment) const {
+  const std::string dir = folder().string();
+  return fmt::format("exec env SOFTHSM2_CONF={0}/softhsm2.conf {1} {2} {0} sqlite:{0}/ring.db {3} > {0}/output 2>&1",
+                     dir, fmt::join(environment, " "), HSMSEAL_RING_WORKER, action);
+}
+
+Scene::Outcome Scene::run(const std::string& action, const std::vector<std::string>& environment) const {
+  const int status = std::system(command(action, environment).c_str());
+  return {WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, WEXITSTATUS(status), read_file(folder() / "output")};
+}
+
+std::string Scene::must(const std::string& action) const {
+  Outcome outcome = run(action);
+  if (outcome.killed || outcome.exit_code != 0) throw std::runtime_error(action + ": " + outcome.output);
+  return outcome.output;
+}
+
+Scene::Outcome Scene::run_and_kill(const std::string& action, long microseconds) const {
+  const std::string line = command(action, {});
+  const pid_t child = fork();
+  if (child == 0) {
+    execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
+    _exit(127);
+  }
+  usleep(static_cast<useconds_t>(microseconds));
+  kill(child, SIGKILL);
+  int status = 0;
+  waitpid(child, &status, 0);
+  return {WIFSIGNALED(status) != 0, WEXITSTATUS(status), read_file(folder() / "output")};
+}
+
+long Scene::instants_of(const std::string& action) const {
+  const Scene trial = copy();
+  const fs::path count = trial.folder() / "instants";
+  const Outcome outcome =
+      trial.run(action, {std::string{"LD_PRELOAD="} + HSMSEAL_KILL_AT_LIBRARY, "HSMSEAL_KILL_COUNT=" + count.string()});
+  if (outcome.exit_code != 0) throw std::runtime_error(action + ": " + outcome.output);
+  return std::stol(read_file(count));
+}
+
+long told(const std::string& check_output, const std::string& name) {
+  const auto at = check_output.find(name + " ");
+  if (at == std::string::npos) throw std::runtime_error("check did not tell " + name + ": " + check_output);
+  return std::stol(check_output.substr(at + name.size() + 1));
+}
+
+}  // namespace hsmseal::test

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "support/softhsm.hpp"
+
+namespace hsmseal::test {
+
+/// Whether the long runs were asked for: sh cmake/setup.sh soak.
+[[nodiscard]] bool soaking();
+
+/// Two tokens, a ring's store in SQLite, its pin and its envelopes, in a folder on which worker processes work.
+class Scene {
+ public:
+  Scene();
+
+  /// The same at this moment, in a folder of its own.
+  [[nodiscard]] Scene copy() const;
+
+  /// What a worker process came to.
+  struct Outcome {
+    bool killed = false;
+    int exit_code = 0;
+    std::string output;  ///< of both streams
+  };
+
+  /// Runs a worker to its end. @param environment  more variables, as `NAME=value`.
+  Outcome run(const std::string& action, const std::vector<std::string>& environment = {}) const;
+  /// Fails the test if the worker fails.
+  std::string must(const std::string& action) const;
+  /// Kills the worker after some microseconds, unless it ends before.
+  Outcome run_and_kill(const std::string& action, long microseconds) const;
+
+  /// How many instants an action has at which it may be killed, see kill_at.c.
+  [[nodiscard]] long instants_of(const std::string& action) const;
+
+  [[nodiscard]] const std::filesystem::path& folder() const { return folder_->path(); }
+
+ private:
+  explicit Scene(const std::filesystem::path& from);
+  void write_conf() const;
+  [[nodiscard]] std::string command(const std::string& action, const std::vector<std::string>& environment) const;
+
+  std::unique_ptr<ScratchDirectory> folder_ = std::make_unique<ScratchDirectory>();
+};
+
+/// A number that `check` says, such as how many "orphans" there are.
+[[nodiscard]] long told(const std::string& check_output, const std::string& name);
+
+}  // namespace hsmseal::test
