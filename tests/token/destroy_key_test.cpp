@@ -1,5 +1,7 @@
 #include <atomic>
+#include <chrono>
 #include <string>
+#include <thread>
 
 #include <p11-kit/pkcs11.h>
 
@@ -265,20 +267,27 @@ TEST_CASE("a key whose destruction failed goes on, after it was looked for again
 }
 
 TEST_CASE("eight threads that destroy one key destroy it once") {
+  constexpr int kRounds = 20;
   TwoKeys keys;
-  keys.hsm.reset();
   std::atomic<int> destroyed = 0, missing = 0;
-  test::in_threads(8, [&](std::size_t) {
-    try {
-      keys.provider->destroy(keys.first);
-      ++destroyed;
-    } catch (const KeyNotFoundError&) {
-      ++missing;
-    }
-  });
-  CHECK(destroyed == 1);
-  CHECK(missing == 7);
-  CHECK(keys.hsm.calls("C_DestroyObject") == 1);
+  keys.hsm.reset();
+  for (Version version = 3; version < 3 + kRounds; ++version) {
+    const KeyDescription key = keys.provider->provision({.token = "one"}, keys.ring, version);
+    std::atomic<int> ready = 0;
+    test::in_threads(8, [&](std::size_t) {
+      for (++ready; ready < 8;) std::this_thread::yield();
+      try {
+        keys.provider->destroy(key);
+        ++destroyed;
+      } catch (const KeyNotFoundError&) {
+        ++missing;
+      }
+    });
+  }
+  CHECK(destroyed == kRounds);
+  CHECK(missing == 7 * kRounds);
+  CHECK(keys.hsm.calls("C_DestroyObject") == kRounds);
+  CHECK(keys.shows(keys.first));
   CHECK(keys.shows(keys.second));
 }
 
