@@ -247,6 +247,8 @@ struct State {
   std::atomic<unsigned long> length_queries{0};
   std::atomic<unsigned long> threads_in_one_session{0};
   std::atomic<unsigned long> most_sessions{0};
+  std::atomic<unsigned long> most_found{0};
+  std::array<std::atomic<unsigned long>, kFunctions> last_sessions{};
   std::atomic<bool> changes_ivs{false};
   std::mutex labels_mutex;
   std::map<std::string, std::string> swapped_labels;  ///< padded as in CK_TOKEN_INFO
@@ -315,6 +317,10 @@ CK_RV forward(CK_RV (*real)(Args...), [[maybe_unused]] const Sessions::Visit& vi
     const bool is_gcm = mechanism != nullptr && mechanism->mechanism == CKM_AES_GCM;
     if (is_gcm && state().changes_ivs) return with_another_iv(real, std::get<0>(all), *mechanism, std::get<2>(all));
     return real(args...);
+  } else if constexpr (F == Function::C_FindObjects) {
+    const CK_ULONG most = state().most_found;
+    const CK_ULONG asked = std::get<2>(all);
+    return real(std::get<0>(all), std::get<1>(all), most == 0 ? asked : std::min(asked, most), std::get<3>(all));
   } else if constexpr (F == Function::C_GetTokenInfo) {
     const CK_RV rv = real(args...);
     if (rv == CKR_OK) swap_label(*std::get<1>(all));
@@ -337,6 +343,7 @@ struct Entry<F, S, Member, CK_RV (*)(Args...)> {
   static CK_RV call(Args... args) noexcept {
     auto& shared = state();
     ++shared.calls[index_of(F)];
+    if constexpr (S == Scope::InSession) shared.last_sessions[index_of(F)] = std::get<0>(std::tie(args...));
     if (const auto rv = shared.failures[index_of(F)].take()) return *rv;
     if constexpr (F == Function::C_GetFunctionList) {
       return get_function_list(args...);
@@ -411,6 +418,11 @@ unsigned long forwarding_threads_in_one_session() { return state().threads_in_on
 
 unsigned long forwarding_open_sessions() { return state().sessions.open(); }
 
+unsigned long forwarding_last_session(const char* c_function_name) {
+  const auto index = index_of(c_function_name);
+  return index ? state().last_sessions[*index].load() : 0;
+}
+
 void forwarding_reset() {
   for (auto& calls : state().calls) calls = 0;
   state().length_queries = 0;
@@ -431,6 +443,8 @@ void forwarding_fail_next(const char* c_function_name, unsigned long rv, unsigne
 }
 
 void forwarding_limit_sessions(unsigned long most) { state().most_sessions = most; }
+
+void forwarding_limit_found(unsigned long most) { state().most_found = most; }
 
 void forwarding_change_ivs(unsigned long on) { state().changes_ivs = on != 0; }
 

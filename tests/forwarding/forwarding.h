@@ -41,6 +41,12 @@ FORWARDING_API void forwarding_fail_next(const char* c_function_name, unsigned l
 /* C_OpenSession returns CKR_SESSION_COUNT while this many sessions are open; 0 takes the limit away. */
 FORWARDING_API void forwarding_limit_sessions(unsigned long most);
 
+/* C_FindObjects hands out at most this many handles at a time; 0 takes the limit away. */
+FORWARDING_API void forwarding_limit_found(unsigned long most);
+
+/* The session of the last call of a function; 0 if it was never called in one. Not reset. */
+FORWARDING_API unsigned long forwarding_last_session(const char* c_function_name);
+
 /* While `on` is not 0, CKM_AES_GCM encrypts under another IV than the caller's, who is not told. */
 FORWARDING_API void forwarding_change_ivs(unsigned long on);
 

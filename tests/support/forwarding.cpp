@@ -90,6 +90,12 @@ void CountedHsm::fail_next(const char* c_function_name, unsigned long rv, unsign
   HSMSEAL_OF_COPY(forwarding_fail_next)(c_function_name, rv, count);
 }
 
+void CountedHsm::limit_found(unsigned long most) const { HSMSEAL_OF_COPY(forwarding_limit_found)(most); }
+
+unsigned long CountedHsm::last_session(const char* c_function_name) const {
+  return HSMSEAL_OF_COPY(forwarding_last_session)(c_function_name);
+}
+
 void CountedHsm::change_ivs(bool on) const { HSMSEAL_OF_COPY(forwarding_change_ivs)(on ? 1 : 0); }
 
 void CountedHsm::swap_labels(const char* one, const char* other) const {

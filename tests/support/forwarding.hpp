@@ -46,6 +46,8 @@ class CountedHsm {
   void reset() const;
   void fail_next(const char* c_function_name, unsigned long rv, unsigned long count = 1) const;
   void limit_sessions(unsigned long most) const;
+  void limit_found(unsigned long most) const;
+  [[nodiscard]] unsigned long last_session(const char* c_function_name) const;
   void change_ivs(bool on) const;
   void swap_labels(const char* one, const char* other) const;
 

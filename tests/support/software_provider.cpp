@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <tuple>
 
 #include <hsmseal/error.hpp>
 
@@ -11,11 +12,15 @@
 namespace hsmseal::test {
 namespace {
 
+enum class Direction { Both, UnwrapOnly };
+
 class SoftwareWrapper final : public KeyWrapper {
  public:
-  SoftwareWrapper(SoftwareProvider& provider, Bytes key_id) : provider_(provider), key_id_(std::move(key_id)) {}
+  SoftwareWrapper(SoftwareProvider& provider, Bytes key_id, Direction direction)
+      : provider_(provider), key_id_(std::move(key_id)), direction_(direction) {}
 
   Bytes wrap(ByteView key, ByteView aad) override {
+    if (direction_ == Direction::UnwrapOnly) throw InvalidArgumentError("a key without a proof only unwraps");
     provider_.count_wrap();
     const auto iv = crypto::random_array<crypto::kNonceBytes>();
     SecretBytes text{key};
@@ -38,6 +43,7 @@ class SoftwareWrapper final : public KeyWrapper {
  private:
   SoftwareProvider& provider_;  ///< outlives the ring in every test
   Bytes key_id_;
+  Direction direction_;
 };
 
 }  // namespace
@@ -54,9 +60,11 @@ KeyDescription SoftwareProvider::provision(const SetSpec& spec, const RingId& ri
   key.token = spec.token;
   key.token_label = "software";
   key.token_serial = "0";
-  key.key_label = "hsmseal-" + ring.to_string() + "-v" + std::to_string(version);
-  key.proof = make_key_proof(*connect(key), key.kek_id);
-  if (!spec.adopt_key_id) {
+  key.key_label =
+      spec.key_label.empty() ? "hsmseal-" + ring.to_string() + "-v" + std::to_string(version) : spec.key_label;
+  SoftwareWrapper unproved{*this, key.key_id, Direction::Both};
+  key.proof = make_key_proof(unproved, key.kek_id);
+  if (!spec.adopt_key_id && spec.key_label.empty()) {
     const std::scoped_lock lock{mutex_};
     made_[ring].push_back({key.token, key.token_label, key.token_serial, key.key_id, key.key_label, version});
   }
@@ -70,16 +78,19 @@ std::vector<FoundKey> SoftwareProvider::find_keys(const RingId& ring, const std:
   std::ranges::copy_if(made_[ring], std::back_inserter(found), [&](const FoundKey& key) {
     return keys_.contains(key.key_id) && (token.empty() || token == key.token);
   });
+  std::ranges::sort(found, {}, [](const FoundKey& key) { return std::tie(key.token, key.version, key.key_id); });
   return found;
 }
 
 void SoftwareProvider::destroy(const KeyDescription& key) {
+  if (key.proof.wrapped.empty()) throw InvalidArgumentError("a key without a proof is not destroyed");
   check_key_proof(*connect(key), key.kek_id, key.proof);
   remove_key(key.key_id);
 }
 
 std::shared_ptr<KeyWrapper> SoftwareProvider::connect(const KeyDescription& key) {
-  return std::make_shared<SoftwareWrapper>(*this, key.key_id);
+  return std::make_shared<SoftwareWrapper>(*this, key.key_id,
+                                           key.proof.wrapped.empty() ? Direction::UnwrapOnly : Direction::Both);
 }
 
 void SoftwareProvider::put_key(const Bytes& key_id, ByteView key) {

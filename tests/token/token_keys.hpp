@@ -1,0 +1,61 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <hsmseal/error.hpp>
+#include <hsmseal/key_wrapper.hpp>
+#include <hsmseal/pkcs11_key_wrapper.hpp>
+#include <hsmseal/pkcs11_session.hpp>
+
+#include "crypto/crypto.hpp"
+#include "keywrap/key_label.hpp"
+#include "pkcs11/session_access.hpp"
+#include "support/forwarding.hpp"
+
+namespace hsmseal::test {
+
+inline RingId random_ring() { return {crypto::random_array<16>()}; }
+
+inline Bytes random_id() {
+  const auto id = crypto::random_array<16>();
+  return {id.begin(), id.end()};
+}
+
+/// A session beside the provider's own, as another program of the process would have it.
+inline Pkcs11Session logged_in(const CountedHsm& hsm, const std::string& label) {
+  Pkcs11Session session{hsm.module(), {.label = label}};
+  session.login(hsm.binding(label).pin);
+  return session;
+}
+
+/// Makes a key under a label. @returns its CKA_ID.
+inline Bytes make_key(Pkcs11Session& session, const std::string& label) {
+  const Bytes id = random_id();
+  static_cast<void>(session.generate_aes_key({.id = id, .label = label}));
+  return id;
+}
+
+/// Puts another key in the place of a described one: the same CKA_ID and label, another value.
+inline void replace_key(Pkcs11Session& session, const KeyDescription& key) {
+  pkcs11::SessionAccess::destroy_new_key(session, session.find_key({.id = key.key_id}).value());
+  static_cast<void>(session.generate_aes_key({.id = key.key_id, .label = key.key_label}));
+}
+
+/// What find_keys() says of one key.
+inline FoundKey found_key(const TokenInfo& token, const std::string& alias, const Bytes& id, const RingId& ring,
+                          Version version) {
+  return {alias, token.label, token.serial, id, keywrap::key_label(ring, version), version};
+}
+
+/// A call without a result, for error_of().
+template <typename Call>
+auto returning_nothing(const Call& call) {
+  return [&call] {
+    call();
+    return 0;
+  };
+}
+
+}  // namespace hsmseal::test
