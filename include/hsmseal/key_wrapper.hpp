@@ -67,13 +67,15 @@ struct HSMSEAL_API KeyProvider {
   /// The keys of a ring that a token holds under labels of hsmseal's own making.
   ///
   /// @param token  the alias of a token bound on this host; empty: all of them.
-  /// @throws InvalidArgumentError  no such token is bound here.
-  /// @throws TokenError            a token failed, so the list would not be whole.
+  /// @throws InvalidArgumentError  no such token is bound here, or none at all.
+  /// @throws TokenError            a token failed, or wants a login that its binding does not make: the list would not
+  ///         be whole.
   [[nodiscard]] virtual std::vector<FoundKey> find_keys(const RingId& ring, const std::string& token) = 0;
 
   /// Destroys a described key for ever: finds it anew by its CKA_ID and proves it first.
   ///
-  /// @throws KeyNotFoundError  there is no such key; it may have been destroyed before.
+  /// @throws KeyNotFoundError  there is no such key, and none that is only invisible without a login; it may have been
+  ///         destroyed before.
   /// @throws WrongKeyError     another token or key answers; nothing was destroyed.
   /// @throws TokenError        the token failed or refused.
   virtual void destroy(const KeyDescription& key) = 0;

@@ -92,6 +92,9 @@ class HSMSEAL_API Host {
   /// @throws InvalidArgumentError  no token of this name is bound on this host.
   [[nodiscard]] const TokenBinding& binding(std::string_view token_alias) const;
 
+  /// The names of all tokens bound on this host, sorted.
+  [[nodiscard]] std::vector<std::string> token_aliases() const;
+
   /// What to load for a binding's `driver`: of a vendor's default paths the first that exists.
   /// @throws InvalidArgumentError  the alias is unknown, or no file exists at any of its paths.
   [[nodiscard]] DriverOptions driver_for(const TokenBinding& binding) const;

@@ -91,6 +91,12 @@ const TokenBinding& Host::binding(std::string_view token_alias) const {
   return found->second;
 }
 
+std::vector<std::string> Host::token_aliases() const {
+  std::vector<std::string> aliases;
+  for (const auto& [alias, binding] : tokens_) aliases.push_back(alias);
+  return aliases;
+}
+
 DriverOptions Host::driver_for(const TokenBinding& binding) const {
   DriverOptions options;
   if (const auto named = drivers_.find(binding.driver); named != drivers_.end()) options = named->second;

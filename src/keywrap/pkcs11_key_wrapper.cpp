@@ -12,7 +12,6 @@
 #include <hsmseal/error.hpp>
 
 #include "keywrap/described_key.hpp"
-#include "keywrap/host_tokens.hpp"
 #include "keywrap/key_destroyer.hpp"
 #include "keywrap/key_finder.hpp"
 #include "keywrap/key_maker.hpp"
@@ -45,7 +44,7 @@ class Tokens {
   /// @throws InvalidArgumentError  there is none.
   [[nodiscard]] std::vector<std::shared_ptr<TokenConnection>> all() {
     std::vector<std::shared_ptr<TokenConnection>> tokens;
-    for (const std::string& alias : keywrap::token_aliases(host_)) tokens.push_back(find(alias));
+    for (const std::string& alias : host_.token_aliases()) tokens.push_back(find(alias));
     if (tokens.empty()) throw InvalidArgumentError("no token is bound on this host; add one with Host::token()");
     return tokens;
   }

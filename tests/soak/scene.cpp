@@ -6,6 +6,7 @@
 #include <fstream>
 #include <iterator>
 #include <stdexcept>
+#include <utility>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -26,18 +27,16 @@ std::string read_file(const fs::path& path) {
 
 bool soaking() { return std::getenv("HSMSEAL_SOAK") != nullptr; }
 
-Scene::Scene() {
-  const SoftHsm tokens{{"hsm1", "hsm2"}};
-  fs::copy(tokens.directory(), folder(), fs::copy_options::recursive);
-  write_conf();
-}
+Scene::Scene() : Scene(std::string{}) {}
 
-Scene::Scene(const fs::path& from) {
+Scene::Scene(std::string url) : Scene(SoftHsm{{"hsm1", "hsm2"}}.directory(), std::move(url)) {}
+
+Scene::Scene(const fs::path& from, std::string url) : url_(std::move(url)) {
   fs::copy(from, folder(), fs::copy_options::recursive);
   write_conf();
 }
 
-Scene Scene::copy() const { return Scene{folder()}; }
+Scene Scene::copy() const { return Scene{folder(), url_}; }
 
 void Scene::write_conf() const {
   std::ofstream(folder() / "softhsm2.conf") << fmt::format(
@@ -45,15 +44,18 @@ void Scene::write_conf() const {
       (folder() / "tokens").string());
 }
 
-std::string Scene::command(const std::string& action, const std::vector<std::string>& environment) const {
+std::string Scene::command(const std::string& action, const std::vector<std::string>& environment,
+                           const std::string& output) const {
   const std::string dir = folder().string();
-  return fmt::format("exec env SOFTHSM2_CONF={0}/softhsm2.conf {1} {2} {0} sqlite:{0}/ring.db {3} > {0}/output 2>&1",
-                     dir, fmt::join(environment, " "), HSMSEAL_RING_WORKER, action);
+  const std::string url = url_.empty() ? "sqlite:" + dir + "/ring.db" : url_;
+  return fmt::format("exec env SOFTHSM2_CONF={0}/softhsm2.conf {1} {2} {0} '{3}' {4} > {0}/{5} 2>&1", dir,
+                     fmt::join(environment, " "), HSMSEAL_RING_WORKER, url, action, output);
 }
 
-Scene::Outcome Scene::run(const std::string& action, const std::vector<std::string>& environment) const {
-  const int status = std::system(command(action, environment).c_str());
-  return {WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, WEXITSTATUS(status), read_file(folder() / "output")};
+Scene::Outcome Scene::run(const std::string& action, const std::vector<std::string>& environment,
+                          const std::string& output) const {
+  const int status = std::system(command(action, environment, output).c_str());
+  return {WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, WEXITSTATUS(status), read_file(folder() / output)};
 }
 
 std::string Scene::must(const std::string& action) const {
@@ -63,7 +65,7 @@ std::string Scene::must(const std::string& action) const {
 }
 
 Scene::Outcome Scene::run_and_kill(const std::string& action, long microseconds) const {
-  const std::string line = command(action, {});
+  const std::string line = command(action, {}, "output");
   const pid_t child = fork();
   if (child == 0) {
     execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);

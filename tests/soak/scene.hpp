@@ -13,10 +13,13 @@ namespace hsmseal::test {
 /// Whether the long runs were asked for: sh cmake/setup.sh soak.
 [[nodiscard]] bool soaking();
 
-/// Two tokens, a ring's store in SQLite, its pin and its envelopes, in a folder on which worker processes work.
+/// Two tokens, a ring's store, its pin and its envelopes, in a folder on which worker processes work.
 class Scene {
  public:
+  /// With the store in a SQLite file of the folder.
   Scene();
+  /// With a store elsewhere, which copies share.
+  explicit Scene(std::string url);
 
   /// The same at this moment, in a folder of its own.
   [[nodiscard]] Scene copy() const;
@@ -28,8 +31,11 @@ class Scene {
     std::string output;  ///< of both streams
   };
 
-  /// Runs a worker to its end. @param environment  more variables, as `NAME=value`.
-  Outcome run(const std::string& action, const std::vector<std::string>& environment = {}) const;
+  /// Runs a worker to its end.
+  /// @param environment  more variables, as `NAME=value`.
+  /// @param output       the name of the file for what it says; one each if several run at once.
+  Outcome run(const std::string& action, const std::vector<std::string>& environment = {},
+              const std::string& output = "output") const;
   /// Fails the test if the worker fails.
   std::string must(const std::string& action) const;
   /// Kills the worker after some microseconds, unless it ends before.
@@ -41,11 +47,13 @@ class Scene {
   [[nodiscard]] const std::filesystem::path& folder() const { return folder_->path(); }
 
  private:
-  explicit Scene(const std::filesystem::path& from);
+  Scene(const std::filesystem::path& from, std::string url);
   void write_conf() const;
-  [[nodiscard]] std::string command(const std::string& action, const std::vector<std::string>& environment) const;
+  [[nodiscard]] std::string command(const std::string& action, const std::vector<std::string>& environment,
+                                    const std::string& output) const;
 
   std::unique_ptr<ScratchDirectory> folder_ = std::make_unique<ScratchDirectory>();
+  std::string url_;  ///< empty: SQLite in the folder
 };
 
 /// A number that `check` says, such as how many "orphans" there are.

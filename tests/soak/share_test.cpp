@@ -72,9 +72,9 @@ TEST_CASE("eight processes on one ring, four of them changing it, agree") {
   std::vector<Scene::Outcome> outcomes(kProcesses);
   for (int i = 0; i < kProcesses; ++i) {
     processes.emplace_back([&, i] {
-      outcomes[static_cast<std::size_t>(i)] =
-          scene.run("share " + std::to_string(i) + " " + std::to_string(seconds) + (i < kChangers ? " changes" : " seals"),
-                    {}, "output." + std::to_string(i));
+      outcomes[static_cast<std::size_t>(i)] = scene.run(
+          "share " + std::to_string(i) + " " + std::to_string(seconds) + (i < kChangers ? " changes" : " seals"), {},
+          "output." + std::to_string(i));
     });
   }
   for (auto& process : processes) process.join();
