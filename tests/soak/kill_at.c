@@ -25,14 +25,14 @@ __attribute__((destructor)) static void tell(void) {
   fclose(file);
 }
 
-#define AROUND(type, name, parameters, arguments)                     \
-  type name parameters {                                              \
-    static type(*real) parameters;                                    \
-    if (!real) *(void**)&real = dlsym(RTLD_NEXT, #name);              \
-    instant();                                                        \
-    type result = real arguments;                                     \
-    instant();                                                        \
-    return result;                                                    \
+#define AROUND(type, name, parameters, arguments)        \
+  type name parameters {                                 \
+    static type(*real) parameters;                       \
+    if (!real) *(void**)&real = dlsym(RTLD_NEXT, #name); \
+    instant();                                           \
+    type result = real arguments;                        \
+    instant();                                           \
+    return result;                                       \
   }
 
 AROUND(int, sqlite3_step, (void* statement), (statement))

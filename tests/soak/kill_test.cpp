@@ -1,4 +1,3 @@
-#include <filesystem>
 #include <optional>
 #include <random>
 #include <string>
@@ -8,6 +7,7 @@
 #include "soak/scene.hpp"
 #include "support/catch.hpp"
 
+using hsmseal::test::Database;
 using hsmseal::test::Scene;
 using hsmseal::test::soaking;
 using hsmseal::test::told;
@@ -42,15 +42,15 @@ std::vector<Change> every_change() {
       {then(kFirstUnused, {"remove 1"}), "destroy 1"},
       {then(kFirstUnused, {"remove 1", "destroy 1"}), "purge 1"},
       {kTwoSets, "export"},
-      {then(kTwoSets, {"export", "forget"}), "import"},
+      {then(kTwoSets, {"export", "lose-database"}), "import"},
   };
 }
 
-Scene scene_before(const Change& change) {
-  Scene scene;
+Scene scene_before(const Change& change, Database database) {
+  Scene scene{database};
   for (const std::string& action : change.before) {
-    if (action == "forget") {
-      std::filesystem::remove(scene.folder() / "ring.db");
+    if (action == "lose-database") {
+      scene.lose_database();
     } else {
       scene.must(action);
     }
@@ -84,34 +84,37 @@ void kill_and_check(const Change& change, const Scene& before, long instant) {
 }  // namespace
 
 TEST_CASE("a process killed at a statement of a ring's change leaves the old ring or the new one") {
+  const auto database = GENERATE(Database::Sqlite, Database::Postgresql);
   std::vector<std::pair<Change, long>> instants;
   for (const Change& change : every_change()) {
-    const long count = scene_before(change).instants_of(change.action);
+    const long count = scene_before(change, database).instants_of(change.action);
     REQUIRE(count > 0);
     for (long instant = 0; instant < count; ++instant) instants.emplace_back(change, instant);
   }
-  // Two dozen spread over all of them, or all.
-  const std::size_t step = soaking() ? 1 : instants.size() / 24;
+  // Some spread over all of them, two dozen with both databases, or all.
+  const std::size_t step = soaking() ? 1 : instants.size() / 12;
   std::size_t killed = 0;
   std::optional<Scene> scene;
   std::string action;
   for (std::size_t i = 0; i < instants.size(); i += step, ++killed) {
     const auto& [change, instant] = instants[i];
     if (action != change.action) {
-      scene.emplace(scene_before(change));
+      scene.emplace(scene_before(change, database));
       action = change.action;
     }
     kill_and_check(change, *scene, instant);
   }
-  WARN(killed << " of " << instants.size() << " instants of " << every_change().size() << " changes");
-  REQUIRE(killed >= 24);
+  WARN((database == Database::Sqlite ? "SQLite: " : "PostgreSQL: ")
+       << killed << " of " << instants.size() << " instants of " << every_change().size() << " changes");
+  REQUIRE(killed >= 12);
 }
 
 TEST_CASE("a process killed at a random instant leaves a ring whose envelopes open") {
-  const Scene scene;
+  const auto database = GENERATE(Database::Sqlite, Database::Postgresql);
+  const Scene scene{database};
   scene.must("create");
   std::mt19937_64 random{20'231'124};
-  const int kills = soaking() ? 500 : 8;
+  const int kills = soaking() ? 250 : 4;
   long orphans = 0;
   for (int i = 0; i < kills; ++i) {
     const auto outcome =
@@ -126,6 +129,6 @@ TEST_CASE("a process killed at a random instant leaves a ring whose envelopes op
     orphans = now;
   }
   const std::string last = scene.must("check");
-  WARN(kills << " kills; at the end: " << last);
+  WARN((database == Database::Sqlite ? "SQLite: " : "PostgreSQL: ") << kills << " kills; at the end: " << last);
   CHECK(told(last, "opened") > 0);
 }

@@ -5,6 +5,7 @@
 // FOLDER holds the PINs of the tokens hsm1 and hsm2, the ring's pin, and the envelopes: a line each, its number and its
 // text. URL is the ring's store.
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -64,14 +65,14 @@ class Worker {
   }
   [[nodiscard]] fs::path path(const std::string& name) const { return folder_ / name; }
 
-  /// A process that starts while another logs in to SoftHSM may not see the token: one at a time.
-  void start_alone(const KeyRing& ring) const {
+  /// open() for processes that start together: one that starts while another logs in to SoftHSM may not see the token.
+  [[nodiscard]] KeyRing open_alone() {
     const int lock = ::open(path("start.lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
     flock(lock, LOCK_EX);
-    for (const auto& set : ring.list()) {
-      if (set.state != SetState::Deleted) KeyRing{ring}.verify(set.version);
-    }
+    KeyRing ring = open();
+    static_cast<void>(ring.orphans());  // logs in to both tokens
     close(lock);
+    return ring;
   }
 
  private:
@@ -116,14 +117,20 @@ void rewrap_all(const Worker& worker, const KeyRing& ring) {
   if (fs::exists(temporary)) fs::rename(temporary, worker.path("envelopes"));
 }
 
+/// Of this process and of those that worked beside it.
+std::vector<Envelope> all_envelopes(const Worker& worker) {
+  std::vector<Envelope> all;
+  for (const auto& entry : fs::directory_iterator(worker.path("."))) {
+    if (!entry.path().filename().string().starts_with("envelopes")) continue;
+    for (auto& one : read_envelopes(entry.path())) all.push_back(std::move(one));
+  }
+  return all;
+}
+
 Census census_of(const Worker& worker) {
   return [&worker](Version version) {
-    std::uint64_t count = 0;
-    for (const auto& entry : fs::directory_iterator(worker.path("."))) {
-      if (!entry.path().filename().string().starts_with("envelopes")) continue;
-      for (const auto& one : read_envelopes(entry.path())) count += inspect_text(one.text).version == version ? 1 : 0;
-    }
-    return count;
+    return static_cast<std::uint64_t>(std::ranges::count(
+        all_envelopes(worker), version, [](const Envelope& one) { return inspect_text(one.text).version; }));
   };
 }
 
@@ -132,7 +139,7 @@ void check(Worker& worker) {
   const KeyRing ring = worker.open();
   const EnvelopeEncryptor vault{ring};
   std::size_t opened = 0;
-  for (const auto& one : read_envelopes(worker.path("envelopes"))) {
+  for (const auto& one : all_envelopes(worker)) {
     if (vault.open_text(one.text, context(one.number)).text() != "secret " + one.number) {
       throw std::runtime_error("an envelope holds another secret");
     }
@@ -215,8 +222,7 @@ long long now_ns() { return std::chrono::steady_clock::now().time_since_epoch().
 /// Works beside other processes for some seconds. Writes down each seal (its number is its start) and each activation.
 void share(Worker& worker, std::uint64_t seed, int seconds, bool changes) {
   Random random{seed};
-  KeyRing ring = worker.open();
-  worker.start_alone(ring);
+  KeyRing ring = worker.open_alone();
   const EnvelopeEncryptor vault{ring};
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds{seconds};
   const fs::path envelopes = worker.path(fmt::format("envelopes.{}", seed));

@@ -13,6 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "support/postgres.hpp"
+
 namespace hsmseal::test {
 namespace {
 
@@ -27,27 +29,37 @@ std::string read_file(const fs::path& path) {
 
 bool soaking() { return std::getenv("HSMSEAL_SOAK") != nullptr; }
 
-Scene::Scene() : Scene(std::string{}) {}
+Scene::Scene(Database database) : Scene(SoftHsm{{"hsm1", "hsm2"}}.directory(), database, {}) {}
 
-Scene::Scene(std::string url) : Scene(SoftHsm{{"hsm1", "hsm2"}}.directory(), std::move(url)) {}
-
-Scene::Scene(const fs::path& from, std::string url) : url_(std::move(url)) {
+Scene::Scene(const fs::path& from, Database database, const std::string& copied_name) : database_(database) {
   fs::copy(from, folder(), fs::copy_options::recursive);
-  write_conf();
-}
-
-Scene Scene::copy() const { return Scene{folder(), url_}; }
-
-void Scene::write_conf() const {
   std::ofstream(folder() / "softhsm2.conf") << fmt::format(
       "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n",
       (folder() / "tokens").string());
+  if (database == Database::Sqlite) return;
+  static int copies = 0;
+  const auto& server = PostgresServer::shared();
+  name_ = copied_name.empty() ? server.new_database() : fmt::format("copy_{}_{}", getpid(), ++copies);
+  if (!copied_name.empty()) {
+    server.run("postgres", fmt::format("create database \"{}\" template \"{}\"", name_, copied_name));
+  }
+}
+
+Scene Scene::copy() const { return Scene{folder(), database_, name_}; }
+
+void Scene::lose_database() {
+  if (database_ == Database::Sqlite) {
+    fs::remove(folder() / "ring.db");
+  } else {
+    name_ = PostgresServer::shared().new_database();
+  }
 }
 
 std::string Scene::command(const std::string& action, const std::vector<std::string>& environment,
                            const std::string& output) const {
   const std::string dir = folder().string();
-  const std::string url = url_.empty() ? "sqlite:" + dir + "/ring.db" : url_;
+  const std::string url = database_ == Database::Sqlite ? "sqlite:" + dir + "/ring.db"
+                                                        : "postgresql:" + PostgresServer::shared().conninfo(name_);
   return fmt::format("exec env SOFTHSM2_CONF={0}/softhsm2.conf {1} {2} {0} '{3}' {4} > {0}/{5} 2>&1", dir,
                      fmt::join(environment, " "), HSMSEAL_RING_WORKER, url, action, output);
 }

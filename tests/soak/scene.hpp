@@ -13,16 +13,18 @@ namespace hsmseal::test {
 /// Whether the long runs were asked for: sh cmake/setup.sh soak.
 [[nodiscard]] bool soaking();
 
+/// Where a scene's ring is stored.
+enum class Database { Sqlite, Postgresql };
+
 /// Two tokens, a ring's store, its pin and its envelopes, in a folder on which worker processes work.
 class Scene {
  public:
-  /// With the store in a SQLite file of the folder.
-  Scene();
-  /// With a store elsewhere, which copies share.
-  explicit Scene(std::string url);
+  explicit Scene(Database database);
 
-  /// The same at this moment, in a folder of its own.
+  /// The same at this moment, in a folder and a database of its own.
   [[nodiscard]] Scene copy() const;
+  /// Puts an empty database in the place of the ring's.
+  void lose_database();
 
   /// What a worker process came to.
   struct Outcome {
@@ -47,13 +49,13 @@ class Scene {
   [[nodiscard]] const std::filesystem::path& folder() const { return folder_->path(); }
 
  private:
-  Scene(const std::filesystem::path& from, std::string url);
-  void write_conf() const;
+  Scene(const std::filesystem::path& from, Database database, const std::string& copied_name);
   [[nodiscard]] std::string command(const std::string& action, const std::vector<std::string>& environment,
                                     const std::string& output) const;
 
   std::unique_ptr<ScratchDirectory> folder_ = std::make_unique<ScratchDirectory>();
-  std::string url_;  ///< empty: SQLite in the folder
+  Database database_;
+  std::string name_;  ///< of the database; empty: a file in the folder
 };
 
 /// A number that `check` says, such as how many "orphans" there are.

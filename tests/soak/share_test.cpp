@@ -10,8 +10,8 @@
 
 #include "soak/scene.hpp"
 #include "support/catch.hpp"
-#include "support/postgres.hpp"
 
+using hsmseal::test::Database;
 using hsmseal::test::Scene;
 using hsmseal::test::soaking;
 using hsmseal::test::told;
@@ -64,8 +64,7 @@ hsmseal::Version must_name(const std::vector<Event>& activated, long long start)
 }  // namespace
 
 TEST_CASE("eight processes on one ring, four of them changing it, agree") {
-  const hsmseal::test::PostgresServer& server = hsmseal::test::PostgresServer::shared();
-  const Scene scene{"postgresql:" + server.conninfo(server.new_database())};
+  const Scene scene{Database::Postgresql};
   scene.must("create-shared");
   const int seconds = soaking() ? 60 : 4;
   std::vector<std::thread> processes;
