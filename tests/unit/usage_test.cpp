@@ -124,6 +124,30 @@ TEST_CASE("the soft limit is told with each block beyond it") {
   CHECK(f.near_limit == 2);
 }
 
+TEST_CASE("while the store does not count, a million wraps are made on credit, and the store is seldom asked") {
+  Metered f;
+  f.take(10);
+  f.break_store();
+  const std::uint64_t on_credit = f.take(2'000'000) - 54;  // what was left of the first block
+  CHECK(on_credit == 1'000'000);
+  CHECK(f.failures <= 1'000'000 / 64 + 2);
+  const auto message = message_of<UsageLimitError>([&] { return f.meter.take(), 0; });
+  CHECK_NAMES(message, "the store is down");
+  f.mend_store();
+  CHECK(f.take(1) == 1);
+  CHECK(f.total() >= 1'000'065);
+}
+
+TEST_CASE("credit does not go beyond the hard limit as far as it is known") {
+  Metered f{limits(50, 500)};
+  f.take(64);
+  f.break_store();
+  CHECK(f.take(10'000) == 500 - 64 - kProvidersOwn);
+  f.mend_store();
+  CHECK(f.take(1) == 0);
+  CHECK(f.total() >= 500);
+}
+
 TEST_CASE("what was made on credit is settled with the next block") {
   Metered f;
   std::uint64_t taken = 0;
