@@ -44,8 +44,14 @@ void UsageMeter::note() {
   const std::scoped_lock lock{mutex_};
   if (left_ > 0) {
     --left_;
-  } else {
-    ++debt_;
+    return;
+  }
+  ++debt_;
+  try {
+    total_ = store_->reserve_usage(kek_id_, debt_);
+    debt_ = 0;
+  } catch (const StoreError&) {
+    // It is settled with what is counted next.
   }
 }
 

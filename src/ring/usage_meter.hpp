@@ -31,7 +31,8 @@ class UsageMeter {
   /// @throws UsageLimitError
   Reading take();
 
-  /// Before a wrap of the ring's own, which must not fail for an archived key that is used up.
+  /// Before a wrap of the ring's own, which must not fail for an archived key that is used up. It is counted at once: a
+  /// process that looks after rings and seals nothing asks for no block.
   void note();
 
  private:

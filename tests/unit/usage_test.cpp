@@ -164,6 +164,27 @@ TEST_CASE("what was made on credit is settled with the next block") {
   CHECK(taken == 5'000);
 }
 
+TEST_CASE("the ring's own wraps are counted at once, and never refused") {
+  Metered f{limits(10, 100)};
+  f.meter.note();
+  CHECK(f.total() == kProvidersOwn + 1);
+  f.meter.note();
+  CHECK(f.total() == kProvidersOwn + 2);
+  f.take(1);
+  const auto total = f.total();
+  f.meter.note();  // of the block
+  CHECK(f.total() == total);
+  f.take(1000);
+  CHECK_NOTHROW(f.meter.note());
+  f.break_store();
+  CHECK_NOTHROW(f.meter.note());
+  CHECK_NOTHROW(f.meter.note());
+  f.mend_store();
+  const auto before = f.total();
+  f.meter.note();
+  CHECK(f.total() == before + 3);
+}
+
 TEST_CASE("a meter that many threads take gives no wrap twice") {
   constexpr std::uint64_t kLimit = 20'000;
   Metered f{limits(kLimit, kLimit)};
@@ -183,6 +204,40 @@ TEST_CASE("a meter that many threads take gives no wrap twice") {
   }
   for (auto& thread : threads) thread.join();
   CHECK(taken == kLimit - kProvidersOwn);
+}
+
+TEST_CASE("processes that only look after the ring are counted, too") {
+  RingHosts f;
+  f.create();
+  const auto before = all_counted(*f.store);
+  for (int process = 0; process < 10; ++process) f.join().verify(1);
+  CHECK(all_counted(*f.store) == before + 10 * (kProvidersOwn + 1));
+}
+
+TEST_CASE("the store's count is never below the wraps that were made, whoever made them") {
+  RingHosts f;
+  KeyRing ring = f.create();
+  const auto enough = [&] {
+    CHECK(all_counted(*f.store) >= made(f));
+    return all_counted(*f.store) >= made(f);
+  };
+  REQUIRE(enough());
+  for (int process = 0; process < 5; ++process) {
+    KeyRing another = f.join();
+    for (int i = 0; i < 70; ++i) {
+      static_cast<void>(seal(another));
+      if (!enough()) break;
+    }
+    another.add({.token = "t"});
+    REQUIRE(enough());
+    another.add({.token = "t"}, Activation::Later);
+    for (const auto& set : another.list()) another.verify(set.version);
+    REQUIRE(enough());
+    f.pass(60s);
+    const auto sets = another.list();
+    another.remove(std::ranges::find(sets, SetState::Archived, &CredentialSet::state)->version, none_left);
+    REQUIRE(enough());
+  }
 }
 
 // ---- a ring ---------------------------------------------------------------------------------------------------------
