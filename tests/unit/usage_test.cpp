@@ -206,6 +206,8 @@ TEST_CASE("a meter that many threads take gives no wrap twice") {
   CHECK(taken == kLimit - kProvidersOwn);
 }
 
+// ---- a ring ---------------------------------------------------------------------------------------------------------
+
 TEST_CASE("processes that only look after the ring are counted, too") {
   RingHosts f;
   f.create();
@@ -231,7 +233,9 @@ TEST_CASE("the store's count is never below the wraps that were made, whoever ma
     another.add({.token = "t"});
     REQUIRE(enough());
     another.add({.token = "t"}, Activation::Later);
-    for (const auto& set : another.list()) another.verify(set.version);
+    for (const auto& set : another.list()) {
+      if (set.state != SetState::Deleted) another.verify(set.version);
+    }
     REQUIRE(enough());
     f.pass(60s);
     const auto sets = another.list();
@@ -239,8 +243,6 @@ TEST_CASE("the store's count is never below the wraps that were made, whoever ma
     REQUIRE(enough());
   }
 }
-
-// ---- a ring ---------------------------------------------------------------------------------------------------------
 
 TEST_CASE("all hosts together make no more wraps than the hard limit") {
   constexpr std::uint64_t kLimit = 1000;
