@@ -247,6 +247,13 @@ TEST_CASE("a salvaged ring opens, and seals and changes nothing") {
   CHECK(f.token->wraps() == wraps);
 }
 
+TEST_CASE("a version that a salvaged ring does not have is unknown when it is verified") {
+  Lived f;
+  KeyRing ring = f.salvage();
+  CHECK_THROWS_AS(ring.verify(17), UnknownVersionError);
+  CHECK_NOTHROW(ring.verify(1));
+}
+
 TEST_CASE("of two sets of one version the newest record's counts") {
   Lived f;
   const auto one = ring::from_text(f.good.body);
