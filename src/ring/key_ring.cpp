@@ -1,5 +1,6 @@
 #include <hsmseal/key_ring.hpp>
 
+#include <exception>
 #include <utility>
 
 #include <hsmseal/error.hpp>
@@ -46,12 +47,21 @@ KeyRing KeyRing::open_for_salvage(const std::shared_ptr<RingStore>& damaged, std
                                   const RingId& ring) {
   if (!damaged) throw InvalidArgumentError("a ring needs a store");
   std::vector<std::string> texts;
-  try {
+  std::exception_ptr failure;
+  const auto gather = [&](const auto& read) {
+    try {
+      read();
+    } catch (const StoreError&) {
+      failure = std::current_exception();
+    }
+  };
+  gather([&] {
     if (auto newest = damaged->load()) texts.push_back(std::move(newest->body));
+  });
+  gather([&] {
     for (RingRecord& record : damaged->history(kHistoryKept)) texts.push_back(std::move(record.body));
-  } catch (const StoreError& error) {
-    if (texts.empty()) throw;
-  }
+  });
+  if (texts.empty() && failure) std::rethrow_exception(failure);
   return KeyRing{salvage(std::move(provider), ring, texts)};
 }
 

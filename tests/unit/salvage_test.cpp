@@ -183,6 +183,22 @@ TEST_CASE("a store of which nothing can be read says why") {
   CHECK_THROWS_AS(KeyRing::open_for_salvage(f.store, nullptr, f.id), InvalidArgumentError);
 }
 
+TEST_CASE("past records give what the newest does not, purged sets too") {
+  Lived f;
+  KeyRing ring = f.join();
+  ring.purge(2, none_left);
+  REQUIRE_FALSE(ring.find(2));
+  SECTION("the newest is whole") {}
+  SECTION("the newest is garbage") { f.store->record->body = "{"; }
+  SECTION("the newest is lost") { f.store->record.reset(); }
+  SECTION("the newest cannot be read") {
+    f.store->on_load = [] { throw StoreError("bad block"); };
+  }
+  const KeyRing salvaged = f.salvage();
+  CHECK(salvaged.list().size() == 6);
+  CHECK(f.opened(salvaged) == 4);
+}
+
 TEST_CASE("tokens alone open what keys made by hsmseal have sealed") {
   Lived f;
   const KeyRing ring = KeyRing::salvage_from_token(f.provider, "", f.id);
