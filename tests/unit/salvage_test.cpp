@@ -153,6 +153,28 @@ TEST_CASE("a record with a hole gives the sets around it") {
   CHECK(fewest <= 5);
 }
 
+TEST_CASE("an exported ring cut anywhere gives what its record gives") {
+  Lived f;
+  const TemporaryFile file;
+  const std::string text = ring::write_export(f.good);
+  std::size_t last = 0, refused = 0;
+  for (std::size_t size = 0; size <= text.size(); size += size + 64 < text.size() ? 13 : 1) {
+    file.write(text.substr(0, size));
+    try {
+      const KeyRing ring = KeyRing::open_for_salvage(file.path, f.provider, f.id);
+      REQUIRE(ring.list().size() >= last);
+      last = ring.list().size();
+    } catch (const FormatError&) {
+      ++refused;
+      REQUIRE(last == 0);
+    }
+  }
+  CHECK(refused > 10);
+  CHECK(last == 6);
+  CHECK(f.opened(KeyRing::open_for_salvage(file.path, f.provider, f.id)) == 4);
+  CHECK_THROWS_AS(KeyRing::open_for_salvage(file.path / "missing", f.provider, f.id), InvalidArgumentError);
+}
+
 TEST_CASE("garbage gives nothing, and says so") {
   Lived f;
   const std::string begin = "{\"activated_at\":";
