@@ -186,6 +186,13 @@ TEST_CASE("garbage gives nothing, and says so") {
   }
 }
 
+TEST_CASE("garbage that looks like the beginnings of many sets ends soon") {
+  std::string nested, quoted;
+  while (nested.size() < 4'000'000) nested += "{\"activated_at\":";
+  while (quoted.size() < 4'000'000) quoted += "{\"activated_at\":\"";
+  CHECK(ring::sets_in({nested, quoted}).empty());
+}
+
 TEST_CASE("a store of which nothing can be read says why") {
   struct Broken final : RingStore {
     std::optional<RingRecord> load() override { throw StoreError("bad block"); }
