@@ -44,9 +44,15 @@ RingRecord read_export(std::string_view text) {
 }
 
 std::string read_export_file(const std::filesystem::path& path) {
+  const auto unreadable = [&] { return InvalidArgumentError("cannot read the exported ring " + path.string()); };
   std::ifstream file{path, std::ios::binary};
-  std::string text{std::istreambuf_iterator<char>{file}, {}};
-  if (!file.is_open() || file.bad()) throw InvalidArgumentError("cannot read the exported ring " + path.string());
+  if (!file.is_open()) throw unreadable();
+  std::string text;
+  try {
+    text.assign(std::istreambuf_iterator<char>{file}, {});
+  } catch (const std::ios_base::failure&) {  // a folder can be opened
+    throw unreadable();
+  }
   return text;
 }
 

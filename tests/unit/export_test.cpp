@@ -228,6 +228,15 @@ TEST_CASE("an export older than what the pin remembers is refused, and so is ano
   CHECK_NOTHROW(f.import(f.text));
 }
 
+TEST_CASE("a file that is not there cannot be imported") {
+  Exported f;
+  CHECK_THROWS_AS(KeyRing::import_from("/nowhere/ring", f.elsewhere, f.provider, f.pin), InvalidArgumentError);
+  CHECK_THROWS_AS(KeyRing::import_from(std::filesystem::temp_directory_path(), f.elsewhere, f.provider, f.pin),
+                  InvalidArgumentError);
+  CHECK_THROWS_AS(KeyRing::import_from(f.file, f.elsewhere, f.provider, f.pin), InvalidArgumentError);
+  CHECK_FALSE(f.elsewhere->record);
+}
+
 TEST_CASE("a removed set's tombstone is imported, and a purged one's number stays used") {
   Exported f;
   KeyRing here = f.join();
