@@ -59,10 +59,16 @@ RingRecord read_export(std::string_view content) {
 }
 
 std::string read_export_file(const std::filesystem::path& path) {
+  const auto unreadable = [&] { return InvalidArgumentError("cannot read the exported ring " + path.string()); };
   std::ifstream file{path, std::ios::binary};
-  std::string content{std::istreambuf_iterator<char>{file}, {}};
-  if (!file.is_open() || file.bad()) throw InvalidArgumentError("cannot read the exported ring " + path.string());
-  return content;
+  if (!file.is_open()) throw unreadable();
+  std::string text;
+  try {
+    text.assign(std::istreambuf_iterator<char>{file}, {});
+  } catch (const std::ios_base::failure&) {  // a folder can be opened
+    throw unreadable();
+  }
+  return text;
 }
 
 }  // namespace hsmseal::ring

@@ -1,5 +1,6 @@
 #include <hsmseal/key_ring.hpp>
 
+#include <exception>
 #include <utility>
 
 #include <hsmseal/error.hpp>
@@ -16,10 +17,12 @@ namespace {
 
 using ring::RingCore;
 
+/// @throws Unreadable  there is no set in the texts.
+template <typename Unreadable>
 std::shared_ptr<RingCore> salvage(std::shared_ptr<KeyProvider> provider, const RingId& id,
                                   const std::vector<std::string>& texts) {
   auto sets = ring::sets_in(texts);
-  if (sets.empty()) throw StoreError("no credential set can be read from what is left of the ring");
+  if (sets.empty()) throw Unreadable("no credential set can be read from what is left of the ring");
   return RingCore::salvage(std::move(provider), ring::salvaged_body(id, std::move(sets)));
 }
 
@@ -46,18 +49,27 @@ KeyRing KeyRing::open_for_salvage(const std::shared_ptr<RingStore>& damaged, std
                                   const RingId& ring) {
   if (!damaged) throw InvalidArgumentError("a ring needs a store");
   std::vector<std::string> texts;
-  try {
+  std::exception_ptr failure;
+  const auto gather = [&](const auto& read) {
+    try {
+      read();
+    } catch (const StoreError&) {
+      failure = std::current_exception();
+    }
+  };
+  gather([&] {
     if (auto newest = damaged->load()) texts.push_back(std::move(newest->body));
+  });
+  gather([&] {
     for (RingRecord& record : damaged->history(kHistoryKept)) texts.push_back(std::move(record.body));
-  } catch (const StoreError& error) {
-    if (texts.empty()) throw;
-  }
-  return KeyRing{salvage(std::move(provider), ring, texts)};
+  });
+  if (texts.empty() && failure) std::rethrow_exception(failure);
+  return KeyRing{salvage<StoreError>(std::move(provider), ring, texts)};
 }
 
 KeyRing KeyRing::open_for_salvage(const std::filesystem::path& exported, std::shared_ptr<KeyProvider> provider,
                                   const RingId& ring) {
-  return KeyRing{salvage(std::move(provider), ring, {ring::read_export_file(exported)})};
+  return KeyRing{salvage<FormatError>(std::move(provider), ring, {ring::read_export_file(exported)})};
 }
 
 KeyRing KeyRing::salvage_from_token(std::shared_ptr<KeyProvider> provider, const std::string& token_alias,

@@ -205,7 +205,8 @@ void activate(RingCore& ring, Version version) {
 void verify(RingCore& ring, Version version) {
   const auto known = ring.snapshot();
   const auto* entry = known->find(version);
-  if (entry == nullptr || entry->set->state == SetState::Staged || !entry->wrapper) ring.look();
+  const bool may_have_news = entry == nullptr || entry->set->state == SetState::Staged || !entry->wrapper;
+  if (may_have_news && known->ring_key()) ring.look();  // a ring opened for salvage has no store to look into
   const auto now = ring.snapshot();
   const CredentialSet& set = require_set(now->body(), version);
   if (set.state == SetState::Deleted) throw deleted(set);
@@ -321,7 +322,7 @@ void destroy_key(RingCore& ring, Version version, const Census& census, Confirma
 }
 
 std::vector<FoundKey> orphans(RingCore& ring) {
-  if (ring.snapshot()->ring_key()) ring.look();  // a ring opened for salvage has no store to look into
+  if (ring.snapshot()->ring_key()) ring.look();  // opened for salvage: no store
   const auto now = ring.snapshot();
   std::set<Bytes> named;
   for (const CredentialSet& set : now->body().sets) named.insert(set.key.key_id);

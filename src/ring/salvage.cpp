@@ -11,8 +11,9 @@ namespace {
 /// How a set begins in canonical form.
 constexpr std::string_view kSetBegins = "{\"activated_at\":";
 
-/// @returns the object that `text` begins with, up to the brace that closes it; empty if none does.
+/// @returns the object that `text` begins with, up to the brace that closes it; empty if none does, or it is no set's.
 std::string_view object_at_front(std::string_view text) {
+  constexpr int kDeepest = 2;  // ends the search early in what was made to look like many beginnings
   int depth = 0;
   bool in_string = false;
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -23,7 +24,7 @@ std::string_view object_at_front(std::string_view text) {
     } else if (c == '"') {
       in_string = true;
     } else if (c == '{') {
-      ++depth;
+      if (++depth > kDeepest) return {};
     } else if (c == '}' && --depth == 0) {
       return text.substr(0, i + 1);
     }

@@ -33,13 +33,7 @@ UsageMeter::Reading UsageMeter::take() {
     try {
       reading = reserve();
     } catch (const StoreError& error) {
-      if (debt_ >= kMostCredit) {
-        throw UsageLimitError(
-            fmt::format("{} wraps under key {} could not be counted in the ring's store, and no more are made: {}",
-                        debt_, kek_id_.to_string(), error.what()));
-      }
-      ++debt_;
-      return Reading::Fine;
+      borrow(error);
     }
   }
   --left_;
@@ -50,8 +44,14 @@ void UsageMeter::note() {
   const std::scoped_lock lock{mutex_};
   if (left_ > 0) {
     --left_;
-  } else {
-    ++debt_;
+    return;
+  }
+  ++debt_;
+  try {
+    total_ = store_->reserve_usage(kek_id_, debt_);
+    debt_ = 0;
+  } catch (const StoreError&) {
+    // It is settled with what is counted next.
   }
 }
 
@@ -70,6 +70,18 @@ UsageMeter::Reading UsageMeter::reserve() {
                     kek_id_.to_string(), hard_limit_));
   }
   return total_ > soft_limit_ ? Reading::NearLimit : Reading::Fine;
+}
+
+/// A small block at a time, so that a store that is slow to fail does not hold up every wrap.
+void UsageMeter::borrow(const StoreError& error) {
+  const std::uint64_t most = std::min(kMostCredit, hard_limit_ - total_);
+  left_ = std::min(kFirstBlock, most - std::min(most, debt_));
+  if (left_ == 0) {
+    throw UsageLimitError(
+        fmt::format("{} wraps under key {} could not be counted in the ring's store, and no more are made: {}", debt_,
+                    kek_id_.to_string(), error.what()));
+  }
+  debt_ += left_;
 }
 
 UsageMeters::UsageMeters(std::shared_ptr<RingStore> store, std::shared_ptr<Observer> observer)

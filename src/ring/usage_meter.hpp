@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 
+#include <hsmseal/error.hpp>
 #include <hsmseal/key_wrapper.hpp>
 #include <hsmseal/observer.hpp>
 #include <hsmseal/ring_options.hpp>
@@ -24,16 +25,19 @@ class UsageMeter {
 
   enum class Reading { Fine, NearLimit };
 
-  /// Before a wrap of the application's. While the store does not answer, wraps are made on credit, a million at most.
+  /// Before a wrap of the application's. While the store does not answer, wraps are made on credit: a million at most, and
+  /// no more than the hard limit leaves by the count that the store told last.
   /// @returns NearLimit each time that a block beyond the soft limit was reserved.
   /// @throws UsageLimitError
   Reading take();
 
-  /// Before a wrap of the ring's own, which must not fail for an archived key that is used up.
+  /// Before a wrap of the ring's own, which must not fail for an archived key that is used up. It is counted at once: a
+  /// process that looks after rings and seals nothing asks for no block.
   void note();
 
  private:
   [[nodiscard]] Reading reserve();
+  void borrow(const StoreError& error);
 
   const std::shared_ptr<RingStore> store_;
   const KekId kek_id_;
