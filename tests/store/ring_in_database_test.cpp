@@ -174,6 +174,7 @@ TEST_CASE("another history of the same generation is a fork for all who have see
   KeyRing ring = rings.create();
   const std::string before = read_file(rings.place.file());
   ring.amend(1, {.description = "one history"});
+  std::filesystem::remove(rings.place.file());  // a copy is put in place, not written into a file that is in use
   write_file(rings.place.file(), before);
   {
     const KeyRing other = rings.open("other");  // has seen nothing yet
