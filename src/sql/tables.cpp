@@ -115,21 +115,29 @@ void Tables::lock() {
   session_ << "update hsmseal_ring set generation = generation where ring = :ring", use(ring_, "ring");
 }
 
+std::optional<std::uint64_t> Tables::usage(const std::string& kek_id) {
+  Number total = 0;
+  session_ << "select total from hsmseal_usage where ring = :ring and kek_id = :kek_id", into(total),
+      use(ring_, "ring"), use(kek_id, "kek_id");
+  if (!session_.got_data()) return std::nullopt;
+  if (total < 0) throw StoreError("a row of the ring has a number below 0; restore the database");
+  return static_cast<std::uint64_t>(total);
+}
+
 std::optional<std::uint64_t> Tables::add_usage(const std::string& kek_id, std::uint64_t block) {
   constexpr auto kMost = static_cast<std::uint64_t>(std::numeric_limits<Number>::max());
   if (block > kMost) return std::nullopt;
   const Number added = number_of(block);
   const Number room = number_of(kMost - block);
-  auto prepared = (session_.prepare << "update hsmseal_usage set total = total + :added "
-                                       "where ring = :ring and kek_id = :kek_id and total <= :room",
-                   use(added, "added"), use(ring_, "ring"), use(kek_id, "kek_id"), use(room, "room"));
-  const bool counted = one_row(prepared);
-  Number total = 0;
-  session_ << "select total from hsmseal_usage where ring = :ring and kek_id = :kek_id", into(total),
-      use(ring_, "ring"), use(kek_id, "kek_id");
-  if (session_.got_data()) {
-    if (total < 0) throw StoreError("a row of the ring has a number below 0; restore the database");
-    return counted ? std::optional{static_cast<std::uint64_t>(total)} : std::nullopt;
+  for (;;) {
+    auto prepared = (session_.prepare << "update hsmseal_usage set total = total + :added "
+                                         "where ring = :ring and kek_id = :kek_id and total <= :room",
+                     use(added, "added"), use(ring_, "ring"), use(kek_id, "kek_id"), use(room, "room"));
+    if (one_row(prepared)) return usage(kek_id);
+    const auto total = usage(kek_id);
+    if (!total) break;
+    if (*total > kMost - block) return std::nullopt;
+    // Another host inserted the row after the update: now there is one to update.
   }
   session_ << "insert into hsmseal_usage (ring, kek_id, total) values (:ring, :kek_id, :added)", use(ring_, "ring"),
       use(kek_id, "kek_id"), use(added, "added");

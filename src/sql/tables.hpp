@@ -36,6 +36,7 @@ class Tables {
   /// Waits until no other transaction is about to change the ring's row, and keeps others from it.
   void lock();
 
+  [[nodiscard]] std::optional<std::uint64_t> usage(const std::string& kek_id);
   /// @returns the new total; nothing if it would be more than fits.
   [[nodiscard]] std::optional<std::uint64_t> add_usage(const std::string& kek_id, std::uint64_t block);
 

@@ -22,6 +22,10 @@ KekId kek(int number) {
   return id;
 }
 
+/// How many changes a test makes: the SQLite driver of ODBC does not say how long a text is, so that SOCI reads each into
+/// 100 MiB.
+int few(const std::string& kind) { return kind == "odbc to sqlite" ? 2 : 10; }
+
 /// Adds `swaps` changes, each to what is there, and returns how often another was faster.
 int add_changes(RingStore& store, int swaps, const std::string& who) {
   int lost = 0;
@@ -87,36 +91,23 @@ TEST_CASE("of many threads that swap at once each change is made exactly once") 
   FOR_EACH_STORE();
   const auto store = place.store();
   REQUIRE(store->compare_and_swap(std::nullopt, record(1)));
-  std::atomic<int> failed = 0;
-  at_once(8, [&](std::size_t i) {
-    try {
-      add_changes(*store, 10, std::to_string(i) + ".");
-    } catch (const Error&) {
-      ++failed;
-    }
-  });
-  CHECK(failed == 0);
-  CHECK(store->generation() == 81);
+  const auto errors = at_once(8, [&](std::size_t i) { add_changes(*store, few(kind), std::to_string(i) + "."); });
+  CAPTURE(errors);
+  CHECK(errors.empty());
+  CHECK(store->generation() == static_cast<std::uint64_t>(1 + 8 * few(kind)));
 }
 
 TEST_CASE("of many hosts that swap at once each change is made exactly once") {
   FOR_EACH_STORE();
   REQUIRE(place.store()->compare_and_swap(std::nullopt, record(1)));
-  std::atomic<int> failed = 0;
-  std::array<std::string, 4> errors;
-  at_once(4, [&](std::size_t i) {
-    try {
-      add_changes(*place.store(), 10, std::to_string(i) + ".");
-    } catch (const Error& error) {
-      errors.at(i) = error.what();
-      ++failed;
-    }
-  });
+  const auto errors =
+      at_once(4, [&](std::size_t i) { add_changes(*place.store(), few(kind), std::to_string(i) + "."); });
   CAPTURE(errors);
-  CHECK(failed == 0);
+  CHECK(errors.empty());
   const auto past = place.store()->history(100);
-  REQUIRE(past.size() >= kHistoryKept);
-  CHECK(past.front().generation == 41);
+  const auto changes = static_cast<std::uint64_t>(1 + 4 * few(kind));
+  REQUIRE(past.size() >= std::min<std::size_t>(changes, kHistoryKept));
+  CHECK(past.front().generation == changes);
   std::set<std::string> bodies;
   for (const auto& one : past) bodies.insert(one.body);
   CHECK(bodies.size() == past.size());
@@ -124,20 +115,14 @@ TEST_CASE("of many hosts that swap at once each change is made exactly once") {
 
 TEST_CASE("of many hosts that make a ring at once exactly one wins, and no call fails") {
   FOR_EACH_STORE();
-  std::array<std::atomic<int>, 3> outcomes{};  // lost, won, failed
-  std::atomic<std::size_t> winner = 0;
-  at_once(8, [&](std::size_t i) {
-    try {
-      const bool won = place.store()->compare_and_swap(std::nullopt, record(1, "by " + std::to_string(i)));
-      ++outcomes.at(won ? 1 : 0);
-      if (won) winner = i;
-    } catch (const Error&) {
-      ++outcomes[2];
-    }
+  std::array<bool, 8> won{};
+  const auto errors = at_once(won.size(), [&](std::size_t i) {
+    won.at(i) = place.store()->compare_and_swap(std::nullopt, record(1, "by " + std::to_string(i)));
   });
-  CHECK(outcomes[0] == 7);
-  CHECK(outcomes[1] == 1);
-  CHECK(outcomes[2] == 0);
+  CAPTURE(errors);
+  CHECK(errors.empty());
+  CHECK(std::ranges::count(won, true) == 1);
+  const auto winner = std::ranges::find(won, true) - won.begin();
   CHECK(place.store()->load()->body == "by " + std::to_string(winner));
 }
 
@@ -159,22 +144,18 @@ TEST_CASE("wraps are counted exactly, by key, whoever counts") {
   constexpr std::uint64_t kMuch = std::uint64_t{1} << 33;
   CHECK(store->reserve_usage(kek(1), kMuch) == kMuch);
   CHECK(store->reserve_usage(kek(2), 0) == 0);
-  std::atomic<int> failed = 0;
-  at_once(4, [&](std::size_t i) {
-    try {
-      const auto own = i % 2 == 0 ? store : place.store();
-      std::uint64_t last = 0;
-      for (int n = 0; n < 10; ++n) {
-        const auto total = own->reserve_usage(kek(1), 1000);
-        if (total <= last) ++failed;
-        last = total;
-        own->reserve_usage(kek(static_cast<int>(10 + i)), 7);
-      }
-    } catch (const Error&) {
-      ++failed;
+  const auto errors = at_once(4, [&](std::size_t i) {
+    const auto own = i % 2 == 0 ? store : place.store();
+    std::uint64_t last = 0;
+    for (int n = 0; n < 10; ++n) {
+      const auto total = own->reserve_usage(kek(1), 1000);
+      if (total <= last) throw std::logic_error("the total went down");
+      last = total;
+      static_cast<void>(own->reserve_usage(kek(static_cast<int>(10 + i)), 7));
     }
   });
-  CHECK(failed == 0);
+  CAPTURE(errors);
+  CHECK(errors.empty());
   CHECK(place.store()->reserve_usage(kek(1), 1) == kMuch + 40'001);
   CHECK(store->reserve_usage(kek(13), 0) == 70);
   CHECK(store->reserve_usage(kek(2), 5) == 5);
@@ -182,15 +163,9 @@ TEST_CASE("wraps are counted exactly, by key, whoever counts") {
 
 TEST_CASE("many hosts that count under a new key at once count exactly") {
   FOR_EACH_STORE();
-  std::atomic<int> failed = 0;
-  at_once(8, [&](std::size_t) {
-    try {
-      place.store()->reserve_usage(kek(1), 100);
-    } catch (const Error&) {
-      ++failed;
-    }
-  });
-  CHECK(failed == 0);
+  const auto errors = at_once(8, [&](std::size_t) { static_cast<void>(place.store()->reserve_usage(kek(1), 100)); });
+  CAPTURE(errors);
+  CHECK(errors.empty());
   CHECK(place.store()->reserve_usage(kek(1), 0) == 800);
 }
 

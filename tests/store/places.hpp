@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -86,11 +87,23 @@ inline void fill(RingStore& store, std::uint64_t last) {
   }
 }
 
-/// Runs work(0) to work(count - 1) at once.
-inline void at_once(std::size_t count, const std::function<void(std::size_t)>& work) {
+/// Runs work(0) to work(count - 1) at once, and returns the messages of those that failed.
+inline std::vector<std::string> at_once(std::size_t count, const std::function<void(std::size_t)>& work) {
+  std::mutex mutex;
+  std::vector<std::string> errors;
   std::vector<std::thread> threads;
-  for (std::size_t i = 0; i < count; ++i) threads.emplace_back(work, i);
+  for (std::size_t i = 0; i < count; ++i) {
+    threads.emplace_back([&, i] {
+      try {
+        work(i);
+      } catch (const std::exception& error) {
+        const std::scoped_lock lock{mutex};
+        errors.emplace_back(error.what());
+      }
+    });
+  }
   for (auto& thread : threads) thread.join();
+  return errors;
 }
 
 }  // namespace hsmseal::test
