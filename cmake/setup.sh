@@ -62,7 +62,9 @@ quietly() {
 # ---- packages ------------------------------------------------------------------------------------------------------
 
 packages="g++ cmake ninja-build pkg-config libfmt-dev libp11-kit-dev nlohmann-json3-dev softhsm2"
+packages="$packages libsoci-dev libboost-dev libpq-dev libsqlite3-dev unixodbc-dev"
 [ "$goal" = demo ] || packages="$packages catch2 opensc python3 python3-cryptography git"
+[ "$goal" = demo ] || packages="$packages postgresql odbc-postgresql libsqliteodbc"
 
 has_package() {
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
@@ -102,14 +104,37 @@ stage_deps() {
       ;;
   esac
   echo "installing$missing"
+  case "$missing " in *" postgresql "*) without_cluster ;; esac
   # shellcheck disable=SC2086 # a list of words
-  quietly $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends $missing
+  quietly $sudo env DEBIAN_FRONTEND=noninteractive UCF_FORCE_CONFFOLD=1 \
+    apt-get -q install -y --no-install-recommends $missing
+  with_cluster
+}
+
+# PostgreSQL's package makes a database cluster and starts it. The tests start servers of their own, so it is told not
+# to for this one time; what is there already is left alone.
+cluster_conf=/etc/postgresql-common/createcluster.conf
+cluster_conf_is_ours=
+
+without_cluster() {
+  [ ! -e $cluster_conf ] || return 0
+  # shellcheck disable=SC2086 # sudo, or nothing
+  quietly $sudo sh -c "mkdir -p ${cluster_conf%/*} && echo 'create_main_cluster = false' > $cluster_conf"
+  cluster_conf_is_ours=yes
+}
+
+with_cluster() {
+  [ -n "$cluster_conf_is_ours" ] || return 0
+  # shellcheck disable=SC2086 # sudo, or nothing
+  quietly $sudo cp /usr/share/postgresql-common/createcluster.conf $cluster_conf
 }
 
 check_tools() {
   echo "This is neither Debian nor Ubuntu, so nothing is installed. hsmseal needs a C++20 compiler, CMake 3.24, Ninja,"
-  echo "pkg-config, the development files of Botan 2.19 or 3, fmt, p11-kit and nlohmann-json, and SoftHSM 2;"
-  [ "$goal" = demo ] || echo "its tests also Catch2, OpenSC's pkcs11-tool, Python 3 with cryptography, and git."
+  echo "pkg-config, the development files of Botan 2.19 or 3, fmt, p11-kit, nlohmann-json, SOCI 4.0, Boost, libpq, SQLite"
+  echo "and unixODBC, and SoftHSM 2;"
+  [ "$goal" = demo ] || echo "its tests also Catch2, OpenSC's pkcs11-tool, Python 3 with cryptography, git, PostgreSQL"
+  [ "$goal" = demo ] || echo "below /usr/lib/postgresql, and the ODBC drivers of PostgreSQL and SQLite."
   tools="cmake ninja pkg-config softhsm2-util"
   [ "$goal" = demo ] || tools="$tools pkcs11-tool python3 git"
   for tool in $tools; do

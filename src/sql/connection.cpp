@@ -157,6 +157,7 @@ Connection::Connection(const Location& location, std::chrono::milliseconds timeo
   try {
     dialect_ = &dialect_of(*session_);
     for (const std::string_view statement : dialect_->on_connect) {
+      if (statement.empty()) break;
       *session_ << fmt::format(fmt::runtime(statement), fmt::arg("timeout", timeout.count()),
                                fmt::arg("half", timeout.count() / 2));
     }

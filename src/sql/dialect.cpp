@@ -8,7 +8,7 @@
 namespace hsmseal::sql {
 namespace {
 
-const Dialect kSqlite{
+constexpr Dialect kSqlite{
     .name = "SQLite",
     .key_type = "varchar(64)",
     .text_type = "text",
@@ -18,7 +18,7 @@ const Dialect kSqlite{
     .on_connect = {"pragma busy_timeout = {timeout}", "pragma synchronous = full"},
 };
 
-const Dialect kPostgresql{
+constexpr Dialect kPostgresql{
     .name = "PostgreSQL",
     .key_type = "varchar(64) collate \"C\"",
     .text_type = "text",
@@ -32,7 +32,7 @@ const Dialect kPostgresql{
                    "set default_transaction_isolation = 'read committed'", "set synchronous_commit = on"},
 };
 
-const Dialect kSqlServer{
+constexpr Dialect kSqlServer{
     .name = "SQL Server",
     .key_type = "varchar(64) collate Latin1_General_BIN2",
     .text_type = "nvarchar(max)",

@@ -1,7 +1,7 @@
 #pragma once
 
+#include <array>
 #include <string_view>
-#include <vector>
 
 namespace soci {
 class session;
@@ -19,8 +19,8 @@ struct Dialect {
   std::string_view clock;
   /// Whether a transaction may be in flight on a server when the connection it came from is gone.
   bool has_server = true;
-  /// For each new connection. {timeout} and {half} stand for milliseconds.
-  std::vector<std::string_view> on_connect;
+  /// For each new connection, up to an empty one. {timeout} and {half} stand for milliseconds.
+  std::array<std::string_view, 5> on_connect;
 };
 
 /// @throws StoreError  a database that hsmseal does not know.

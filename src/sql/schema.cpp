@@ -1,5 +1,6 @@
 #include "sql/schema.hpp"
 
+#include <array>
 #include <chrono>
 #include <string>
 #include <thread>
@@ -14,7 +15,7 @@ namespace {
 
 /// What each version of the schema adds to the one before it; the first makes version 1. Steps are never changed once
 /// they were released.
-const std::vector<std::vector<std::string_view>> kSteps = {
+constexpr std::array<std::array<std::string_view, 3>, 1> kSteps = {{
     {
         "create table hsmseal_ring (ring {key} not null primary key, generation bigint not null, body {text} not null, "
         "mac varchar(64) not null)",
@@ -23,7 +24,7 @@ const std::vector<std::vector<std::string_view>> kSteps = {
         "create table hsmseal_usage (ring {key} not null, kek_id varchar(32) not null, total bigint not null, "
         "primary key (ring, kek_id))",
     },
-};
+}};
 
 /// 0 if there are no tables yet.
 int version_of(soci::session& session, const Dialect& dialect) {

@@ -79,7 +79,7 @@ void PostgresServer::end() const {
 }
 
 void PostgresServer::control(const std::string& arguments) const {
-  hsmseal::test::run(fmt::format("cd / && {}{} -D {} -l {} {} > /dev/null", as_server_user(),
+  hsmseal::test::run(fmt::format("cd / && {}{} -s -D {} -l {} {} > /dev/null", as_server_user(),
                                  (programs() / "pg_ctl").string(), (folder_ / "data").string(),
                                  (folder_ / "log").string(), arguments));
 }
