@@ -261,7 +261,8 @@ void remove(RingCore& ring, Version version, const Census& census) {
     if (set.state != counted) {
       // A census may take hours. What was sealed meanwhile was not there to be counted.
       throw SetInUseError(fmt::format(
-          "credential set {} was activated and archived again while its envelopes were counted; count again", version));
+          "credential set {} was staged when its removal began, and may have sealed since; count its envelopes again",
+          version));
     }
     set.state = SetState::Deleted;
     set.deleted_at = draft.now;
