@@ -97,11 +97,12 @@ Bytes wrap_ring_key(CountedWrapper& wrapper, const SecretBytes& ring_key, const 
 }
 
 void check_descent(const Body& body, const SecretBytes& ring_key, const PinnedRing& seen) {
-  if (crypto::equal(key_check(ring_key), seen.key_check)) return;
-  for (std::size_t index = body.former_ring_keys.size(); index-- > 0;) {
-    const auto former = former_ring_key(body, ring_key, index);
-    if (!former) break;
-    if (crypto::equal(key_check(*former), seen.key_check)) return;
+  std::optional<SecretBytes> key = ring_key.clone();
+  // One link after the other: who makes a record with a key that was the ring's once may make it very long.
+  for (std::size_t index = body.former_ring_keys.size(); key; --index) {
+    if (crypto::equal(key_check(*key), seen.key_check)) return;
+    if (index == 0) break;
+    key = ring_key_before(body, *key, index - 1);
   }
   throw RingForkedError(fmt::format(
       "generation {} of the ring was made by somebody who does not know the ring's key as this host has seen it",

@@ -36,18 +36,20 @@ Bytes wrap_former_ring_key(const SecretBytes& former, const SecretBytes& next, c
   return core::Binding{""}.append(ByteView{nonce}).append(text.view()).append(ByteView{tag}).take();
 }
 
+std::optional<SecretBytes> ring_key_before(const Body& body, const SecretBytes& next, std::size_t index) {
+  const ByteView link = body.former_ring_keys[index];
+  SecretBytes former{link.subspan(crypto::kNonceBytes, crypto::kKeyBytes)};
+  if (!crypto::aes256_gcm_decrypt(link_key(next).view(), link.first(crypto::kNonceBytes), link_aad(body.id, index),
+                                  former.writable(), link.last<crypto::kTagBytes>())) {
+    return std::nullopt;
+  }
+  return former;
+}
+
 std::optional<SecretBytes> former_ring_key(const Body& body, const SecretBytes& present, std::size_t index) {
   if (index >= body.former_ring_keys.size()) return std::nullopt;
-  SecretBytes key = present.clone();
-  for (std::size_t at = body.former_ring_keys.size(); at-- > index;) {
-    const ByteView link = body.former_ring_keys[at];
-    SecretBytes former{link.subspan(crypto::kNonceBytes, crypto::kKeyBytes)};
-    if (!crypto::aes256_gcm_decrypt(link_key(key).view(), link.first(crypto::kNonceBytes), link_aad(body.id, at),
-                                    former.writable(), link.last<crypto::kTagBytes>())) {
-      return std::nullopt;
-    }
-    key = std::move(former);
-  }
+  std::optional<SecretBytes> key = present.clone();
+  for (std::size_t at = body.former_ring_keys.size(); key && at-- > index;) key = ring_key_before(body, *key, at);
   return key;
 }
 

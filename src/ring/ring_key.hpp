@@ -19,6 +19,11 @@ namespace hsmseal::ring {
 [[nodiscard]] Bytes wrap_former_ring_key(const SecretBytes& former, const SecretBytes& next, const RingId& ring,
                                          std::size_t index);
 
+/// One step back.
+/// @param next   the key after key number `index`, which there is.
+/// @returns nothing if the link does not open.
+[[nodiscard]] std::optional<SecretBytes> ring_key_before(const Body& body, const SecretBytes& next, std::size_t index);
+
 /// The ring's key number `index`, found from the present one backwards.
 /// @returns nothing if a link of the chain does not open, or there is no such key.
 [[nodiscard]] std::optional<SecretBytes> former_ring_key(const Body& body, const SecretBytes& present,

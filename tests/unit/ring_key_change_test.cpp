@@ -398,6 +398,23 @@ TEST_CASE("former keys of the ring that were exchanged, dropped or altered are f
   CHECK_NOTHROW(away.refresh());
 }
 
+TEST_CASE("a record with very many former keys is refused soon") {
+  Several f{3};
+  const Forger forger{f};
+  const RingRecord past = *f.store->record;
+  KeyRing running = f.join();
+  f.ring.remove(1, none_left);
+  running.refresh();
+  const SecretBytes known = forger.learn(past, 1);
+  Body body = ring::from_text(past.body);
+  body.generation += 100;
+  for (std::size_t i = 0; i < 20'000; ++i) {
+    body.former_ring_keys.push_back(ring::wrap_former_ring_key(known, known, body.id, i));
+  }
+  f.store->record = ring::record_of(body, known);
+  CHECK(outcome_of([&] { running.refresh(); }) == "forked");
+}
+
 TEST_CASE("a removed set's key tells nothing of the ring any more") {
   Several f{3};
   f.ring.remove(1, none_left);
