@@ -113,6 +113,7 @@ class HSMSEAL_API KeyRing {
   ///
   /// @returns the new version. Versions may skip: a number taken by an add() that failed is not used again.
   /// @throws InvalidArgumentError, WrongKeyError, KeyNotFoundError, TokenError  see KeyProvider::provision().
+  /// @throws InvalidArgumentError  the key to adopt is that of a set whose destroy_key() has begun.
   /// After a failure a key that was made may stay in the token, unused: orphans() names it.
   Version add(const SetSpec& spec, Activation activation = Activation::Now);
 
@@ -145,8 +146,8 @@ class HSMSEAL_API KeyRing {
   /// @param census  asked once.
   /// @throws UnknownVersionError, DeletedVersionError  no such set, or none any more.
   /// @throws InvalidArgumentError  it is the active set.
-  /// @throws SetInUseError         envelopes still name it, or RingSettings::removal_grace has not passed since it was
-  ///         archived.
+  /// @throws SetInUseError         envelopes still name it, RingSettings::removal_grace has not passed since it was
+  ///         archived, or it was staged when the census was asked and has been active since.
   /// @throws WrongKeyError, KeyNotFoundError, TokenError  of a set that stays: each must wrap the ring's new key.
   void remove(Version version, const Census& census);
 

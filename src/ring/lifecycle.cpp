@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -125,17 +126,28 @@ void expect_none_left(const Census& census, Version version) {
       fmt::format("{} envelopes still name credential set {}; rewrap them first, and nothing is lost", left, version));
 }
 
-/// The ring gets a new key, so that who has the removed set's key cannot make records any more.
-void change_ring_key(Draft& draft) {
-  Body& body = draft.body;
-  auto next = std::make_shared<const SecretBytes>(crypto::random_secret(crypto::kKeyBytes));
-  body.former_ring_keys.push_back(wrap_former_ring_key(*draft.ring_key, *next, body.id, body.former_ring_keys.size()));
-  for (CredentialSet& set : body.sets) {
-    if (set.state == SetState::Deleted) continue;
-    set.wrapped_ring_key = wrap_ring_key(*draft.base->find(set.version)->wrapper, *next, body.id, set);
+/// The key that the ring gets with a removal, so that who has the removed set's key cannot make records any more. Each
+/// set's copy is made once, however often other hosts are faster: tokens are slow, and the others would stay faster.
+class NextRingKey {
+ public:
+  void replace_key_of(Draft& draft) {
+    Body& body = draft.body;
+    body.former_ring_keys.push_back(
+        wrap_former_ring_key(*draft.ring_key, *key_, body.id, body.former_ring_keys.size()));
+    for (CredentialSet& set : body.sets) {
+      if (set.state == SetState::Deleted) continue;
+      Bytes& copy = copies_[set.version];
+      if (copy.empty()) copy = wrap_ring_key(*draft.base->find(set.version)->wrapper, *key_, body.id, set);
+      set.wrapped_ring_key = copy;
+    }
+    draft.ring_key = key_;
   }
-  draft.ring_key = std::move(next);
-}
+
+ private:
+  const std::shared_ptr<const SecretBytes> key_ =
+      std::make_shared<const SecretBytes>(crypto::random_secret(crypto::kKeyBytes));
+  std::map<Version, Bytes> copies_;
+};
 
 /// @throws InvalidArgumentError  another set, deleted or not, has the same key.
 void expect_sole_use(const Body& body, const CredentialSet& set) {
@@ -243,17 +255,19 @@ void remove(RingCore& ring, Version version, const Census& census) {
   Draft newest = look_at_newest(ring);
   const SetState counted = require_removable(newest.body, version, newest.now).state;
   if (census) expect_none_left(census, version);
+  NextRingKey next_key;
   const auto changed = ring.change([&](Draft& draft) {
     CredentialSet& set = require_removable(draft.body, version, draft.now);
     if (set.state != counted) {
       // A census may take hours. What was sealed meanwhile was not there to be counted.
       throw SetInUseError(fmt::format(
-          "credential set {} was activated and archived again while its envelopes were counted; count again", version));
+          "credential set {} was staged when its removal began, and may have sealed since; count its envelopes again",
+          version));
     }
     set.state = SetState::Deleted;
     set.deleted_at = draft.now;
     set.wrapped_ring_key.clear();
-    change_ring_key(draft);
+    next_key.replace_key_of(draft);
   });
   ring.tell(Event::Kind::SetRemoved, *changed->find(version)->set);
 }

@@ -1,6 +1,7 @@
 #include "ring/set_state.hpp"
 
 #include <chrono>
+#include <ctime>
 #include <utility>
 
 #include <fmt/chrono.h>
@@ -24,7 +25,9 @@ Timestamp later(Timestamp time, std::chrono::milliseconds wait) {
 }
 
 std::string to_text(Timestamp time) {
-  return fmt::format("{:%Y-%m-%d %H:%M:%S} UTC", std::chrono::floor<std::chrono::seconds>(time));
+  // Not the time point itself: fmt makes nanoseconds of it, which end in 2262.
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(time.time_since_epoch()).count();
+  return fmt::format("{:%Y-%m-%d %H:%M:%S} UTC", fmt::gmtime(static_cast<std::time_t>(seconds)));
 }
 
 }  // namespace

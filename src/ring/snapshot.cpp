@@ -10,16 +10,17 @@ CountedWrapper::CountedWrapper(std::shared_ptr<KeyWrapper> inner, const Body& ri
                                std::shared_ptr<UsageMeters> meters)
     : inner_(std::move(inner)),
       meters_(std::move(meters)),
-      meter_(meters_->of(set.key.kek_id, ring.settings)),
+      kek_id_(set.key.kek_id),
+      settings_(ring.settings),
       near_limit_{Event::Kind::UsageNearLimit, ring.id, set.version, set.key.token} {}
 
 Bytes CountedWrapper::wrap(ByteView key, ByteView aad) {
-  if (meter_->take() == UsageMeter::Reading::NearLimit) meters_->tell(near_limit_);
+  if (meter()->take() == UsageMeter::Reading::NearLimit) meters_->tell(near_limit_);
   return inner_->wrap(key, aad);
 }
 
 Bytes CountedWrapper::wrap_for_ring(ByteView key, ByteView aad) {
-  meter_->note();
+  meter()->note();
   return inner_->wrap(key, aad);
 }
 

@@ -27,9 +27,13 @@ class CountedWrapper final : public KeyWrapper {
   [[nodiscard]] Bytes wrap_for_ring(ByteView key, ByteView aad);
 
  private:
+  /// Asked for when something is wrapped, not before: a record's limits count only once the record was verified.
+  [[nodiscard]] std::shared_ptr<UsageMeter> meter() const { return meters_->of(kek_id_, settings_); }
+
   const std::shared_ptr<KeyWrapper> inner_;
   const std::shared_ptr<UsageMeters> meters_;
-  const std::shared_ptr<UsageMeter> meter_;
+  const KekId kek_id_;
+  const RingSettings settings_;
   const Event near_limit_;
 };
 

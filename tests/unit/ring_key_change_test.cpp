@@ -166,6 +166,30 @@ TEST_CASE("a set that stays and whose key does not answer keeps another from bei
   CHECK_NOTHROW(f.ring.remove(1, none_left));  // the removed set's own key is not asked
 }
 
+TEST_CASE("copies of the ring's new key are made once, whoever is faster") {
+  Several f{4};
+  KeyRing other = f.join();
+  int swaps = 0;
+  f.store->on_swap = [&] {
+    if (++swaps <= 5) other.amend(3, {.description = std::to_string(swaps)});
+  };
+  f.store->conflicts = 10;
+  const int wraps = f.token->wraps();
+  f.ring.remove(1, none_left);
+  CHECK(f.token->wraps() == wraps + 3);
+  f.store->on_swap = nullptr;
+  for (const Version version : {2U, 3U, 4U}) CHECK_NOTHROW(f.ring.verify(version));
+  // Also if another host changes the ring's key meanwhile.
+  bool removed = false;
+  f.store->on_swap = [&] {
+    if (!std::exchange(removed, true)) other.remove(2, none_left);
+  };
+  f.ring.remove(3, none_left);
+  CHECK(f.join().list() == f.ring.list());
+  other.refresh();
+  CHECK(other.pinned() == f.ring.pinned());
+}
+
 TEST_CASE("a change that another host makes with the old key does not undo a removal") {
   Several f{3};
   KeyRing other = f.join();
@@ -372,6 +396,23 @@ TEST_CASE("former keys of the ring that were exchanged, dropped or altered are f
   CHECK(signed_ones == Outcomes{{"forked", cases - 1}, {"tampered", 1}});  // the last: without any key before
   f.store->record = good;
   CHECK_NOTHROW(away.refresh());
+}
+
+TEST_CASE("a record with very many former keys is refused soon") {
+  Several f{3};
+  const Forger forger{f};
+  const RingRecord past = *f.store->record;
+  KeyRing running = f.join();
+  f.ring.remove(1, none_left);
+  running.refresh();
+  const SecretBytes known = forger.learn(past, 1);
+  Body body = ring::from_text(past.body);
+  body.generation += 100;
+  for (std::size_t i = 0; i < 20'000; ++i) {
+    body.former_ring_keys.push_back(ring::wrap_former_ring_key(known, known, body.id, i));
+  }
+  f.store->record = ring::record_of(body, known);
+  CHECK(outcome_of([&] { running.refresh(); }) == "forked");
 }
 
 TEST_CASE("a removed set's key tells nothing of the ring any more") {

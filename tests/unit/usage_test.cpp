@@ -363,3 +363,17 @@ TEST_CASE("sealing goes on while wraps cannot be counted") {
   for (int i = 0; i < 64; ++i) CHECK_NOTHROW(seal(ring));
   CHECK(all_counted(*f.store) >= made(f));
 }
+
+TEST_CASE("a record that is refused does not set the limits of a key") {
+  RingHosts f;
+  KeyRing here = f.create();
+  KeyRing there = f.join();
+  here.add({.token = "t"});
+  const RingRecord good = *f.store->record;
+  test::forge(*f.store, "\"usage_hard_limit\":4294967296", "\"usage_hard_limit\":1");
+  test::forge(*f.store, "\"usage_soft_limit\":2147483648", "\"usage_soft_limit\":1");
+  CHECK_THROWS_AS(there.refresh(), RingTamperedError);
+  f.store->record = good;
+  there.refresh();
+  CHECK_NOTHROW(seal(there));
+}
