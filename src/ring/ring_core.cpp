@@ -102,10 +102,10 @@ struct RingCore::Admitted {
 
 RingCore::Admitted RingCore::admit(RingRecord record, const std::optional<PinnedRing>& seen) {
   ParsedRecord parsed = parse(std::move(record), seen);
-  check_keep_sealing(parts_.options, parsed.body.settings);
   const Wrappers wrappers = connect_all(parsed.body, *parts_.provider, meters_, nullptr);
   auto ring_key = std::make_shared<const SecretBytes>(find_ring_key(parsed.body, wrappers));
   check_mac(parsed.record, *ring_key);
+  check_keep_sealing(parts_.options, parsed.body.settings);
   Admitted admitted;
   try {
     if (seen) check_follows(*seen, parsed.body, parsed.record.mac, *ring_key);

@@ -295,6 +295,12 @@ TEST_CASE("sealing for as long as a quarantine, or less than not at all, is refu
   CHECK_FALSE(empty->record);
 }
 
+TEST_CASE("a quarantine that was shortened in the database is tampered with, not the host's mistake") {
+  TwoHosts f;
+  test::forge(*f.store, "\"quarantine\":604800000", "\"quarantine\":3600000");
+  CHECK_THROWS_AS(f.join_with(2h), RingTamperedError);
+}
+
 TEST_CASE("a store that lost the ring is one that does not work") {
   TwoHosts f;
   const std::string sealed = seal(f.there);
