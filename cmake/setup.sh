@@ -3,6 +3,7 @@
 #
 #   sh cmake/setup.sh demo    builds, then rotates credentials over two SoftHSM tokens
 #   sh cmake/setup.sh test    builds, then runs all tests
+#   sh cmake/setup.sh soak    builds, then runs the long ones at full length: hundreds of kills, a minute of load
 #   sh cmake/setup.sh build   builds only
 #   sh cmake/setup.sh deps    installs what all of these need, and nothing else
 #
@@ -14,13 +15,13 @@
 set -eu
 
 usage() {
-  echo "usage: sh cmake/setup.sh demo|test|build|deps" >&2
+  echo "usage: sh cmake/setup.sh demo|test|soak|build|deps" >&2
   exit 2
 }
 
 [ $# -eq 1 ] || usage
 goal=$1
-case $goal in demo | test | build | deps) ;; *) usage ;; esac
+case $goal in demo | test | soak | build | deps) ;; *) usage ;; esac
 
 cd "$(dirname "$0")/.."
 build=${HSMSEAL_BUILD_DIR:-build}
@@ -166,6 +167,10 @@ stage_test() {
   ctest --test-dir "$build" --output-on-failure --no-tests=error -j "$cores"
 }
 
+stage_soak() {
+  HSMSEAL_SOAK=1 ctest --test-dir "$build" --verbose --no-tests=error -L soak
+}
+
 stage_demo() {
   sh examples/with_tokens.sh "$build/examples/rotate_credentials"
 }
@@ -181,5 +186,6 @@ stage deps "packages"
 [ "$goal" = deps ] || stage build "build with $cores cores"
 case $goal in
   test) stage test "all tests" ;;
+  soak) stage soak "the long tests" ;;
   demo) stage demo "two SoftHSM tokens, two credential sets" ;;
 esac

@@ -1,0 +1,108 @@
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include <hsmseal/envelope.hpp>
+#include <hsmseal/key_ring.hpp>
+#include <hsmseal/sql_ring_store.hpp>
+
+#include "core/binding.hpp"
+#include "ring/record.hpp"
+#include "soak/scene.hpp"
+#include "support/catch.hpp"
+#include "support/software_provider.hpp"
+
+using namespace hsmseal;
+using namespace hsmseal::test;
+
+namespace {
+
+/// The median of some runs, in microseconds.
+template <typename Work>
+double median_us(int runs, const Work& work) {
+  std::vector<double> times;
+  for (int i = 0; i < runs; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    work();
+    times.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count());
+  }
+  std::ranges::nth_element(times, times.begin() + runs / 2);
+  return times[static_cast<std::size_t>(runs) / 2];
+}
+
+/// A ring of many sets, the newest active, as a record. Adding them one by one would be measured elsewhere.
+RingRecord record_of_many(Version sets, const std::shared_ptr<SoftwareProvider>& provider) {
+  const auto store = memory_ring_store();
+  static_cast<void>(KeyRing::create(store, provider, {.token = "t"}, RingPin::in_process()));
+  ring::Body body = ring::from_text(store->load()->body);
+  const CredentialSet first = body.sets.front();
+  const SecretBytes ring_key = ring::unwrap_ring_key(*provider->connect(first.key), body.id, first);
+  for (Version version = 2; version <= sets; ++version) {
+    CredentialSet set = first;
+    set.version = version;
+    set.key = provider->provision({.token = "t"}, body.id, version);
+    const Bytes aad = core::Binding{core::kRingKeyLabel}.append(body.id).append(version).append(set.key.kek_id).take();
+    set.wrapped_ring_key = provider->connect(set.key)->wrap(ring_key.view(), aad);
+    body.sets.back().state = SetState::Archived;
+    body.sets.back().archived_at = set.created_at;
+    body.sets.push_back(std::move(set));
+  }
+  body.next_version = sets + 1;
+  return ring::record_of(body, ring_key);
+}
+
+struct Figures {
+  double bytes, open, look, add, find, seal;
+};
+
+Figures measure(Version sets) {
+  const ScratchDirectory folder;
+  const auto provider = std::make_shared<SoftwareProvider>();
+  const std::string url = "sqlite:" + (folder.path() / "ring.db").string();
+  const RingRecord record = record_of_many(sets, provider);
+  REQUIRE(sql_ring_store(url)->compare_and_swap(std::nullopt, record));
+  auto now = std::make_shared<std::chrono::steady_clock::time_point>();
+  const RingOptions options{.clock = [now] { return *now; }};
+  const auto open = [&] { return KeyRing::open(sql_ring_store(url), provider, RingPin::in_process(), options); };
+  Figures figures{
+      .bytes = static_cast<double>(record.body.size()), .open = {}, .look = {}, .add = {}, .find = {}, .seal = {}};
+  figures.open = median_us(5, open);
+  KeyRing ring = open();
+  const EnvelopeEncryptor vault{ring};
+  const auto seal = [&] { static_cast<void>(vault.seal_text("x", kNoContext)); };
+  figures.seal = median_us(1'001, seal);
+  figures.look = median_us(101, [&] {
+    *now += std::chrono::hours{1};  // so that it asks the store
+    seal();
+  });
+  Version version = 0;
+  figures.find = median_us(101,
+                           [&] {
+                             for (int i = 0; i < 1'000; ++i) {
+                               version = version % sets + 1;
+                               if (!ring.find(version)) throw std::logic_error("a set is missing");
+                             }
+                           }) /
+                 1'000;
+  figures.add = median_us(3, [&] { ring.add({.token = "t"}); });
+  CHECK(ring.list().size() == sets + 3);
+  return figures;
+}
+
+}  // namespace
+
+TEST_CASE("a ring of many sets works as one of few") {
+  std::string table = "sets      record KiB   open ms   add ms   look us   seal us   find us\n";
+  for (const Version sets : {10U, 100U, soaking() ? 10'000U : 1'000U}) {
+    const Figures f = measure(sets);
+    table += fmt::format("{:<8} {:>11.1f} {:>9.2f} {:>8.2f} {:>9.1f} {:>9.2f} {:>9.3f}\n", sets, f.bytes / 1024,
+                         f.open / 1000, f.add / 1000, f.look, f.seal, f.find);
+  }
+  WARN(table);
+}
