@@ -254,7 +254,7 @@ TEST_CASE("a refresh that works ends the trouble at once") {
   CHECK_NOTHROW(seal(f.there));
 }
 
-TEST_CASE("a host that chose to seals on without the store, and not longer than it chose") {
+TEST_CASE("a host that chose to seal without the store for a while does so, and not longer") {
   TwoHosts f;
   const KeyRing keeping = f.join_with(1h);
   f.break_store();
