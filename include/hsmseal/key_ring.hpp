@@ -40,8 +40,8 @@ struct Confirmation {
 /// here (at most once a second).
 ///
 /// Thread safety: const members may run concurrently with each other and with changes; changes may run concurrently.
-/// Blocking: list(), active(), find(), id(), generation(), settings() and pinned() call neither store nor token;
-/// activate(), refresh(), purge() and export_to() the store; all others both.
+/// Blocking: list(), active(), find(), id(), generation(), settings() and pinned() call neither store nor token. All
+/// others call the store, and the token for what they do with keys, or if another host has changed the ring's own key.
 ///
 /// Every change throws, besides what is said there: StoreConflictError if other hosts kept changing the ring,
 /// StoreInDoubtError if the connection broke at the wrong moment (refresh() and list() tell what came of it), and what
@@ -74,7 +74,7 @@ class HSMSEAL_API KeyRing {
   /// Puts an exported ring into an empty store and opens it. As it is verified like a record of a store, an export that
   /// is older than what the pin remembers needs RingPin::accept_rollback().
   ///
-  /// @throws FormatError         the file is not an exported ring.
+  /// @throws FormatError         the file is not an exported ring. (One that cannot be read: InvalidArgumentError.)
   /// @throws StoreConflictError  the store is not empty.
   /// @throws as open().
   [[nodiscard]] static KeyRing import_from(const std::filesystem::path& file, std::shared_ptr<RingStore> store,
@@ -93,7 +93,8 @@ class HSMSEAL_API KeyRing {
 
   /// The same with nothing but tokens: keys that hsmseal made under their default labels name ring and version.
   ///
-  /// @param token_alias  the token to search; empty: all that are bound on this host.
+  /// @param token_alias  the token to search; empty: all that are bound on this host. If several hold a key of one
+  ///        version, the first by alias counts.
   /// @param ring         its first 4 bytes are in every envelope (EnvelopeHeader), all 16 in the labels of its keys.
   /// @throws KeyNotFoundError  the tokens hold no key of this ring.
   /// @throws TokenError, InvalidArgumentError  see KeyProvider::find_keys().
