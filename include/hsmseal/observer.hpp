@@ -22,7 +22,7 @@ struct Event {
     SetPurged,       ///< the record of `version` was erased
     KeyDestroyed,    ///< the key of `version` was destroyed in its token
     RingChanged,     ///< this host now works with another generation of the ring
-    RingStale,       ///< the store could not be read in time; sealing stops, or goes on as long as RingOptions allows
+    RingStale,       ///< the store could not be read in time, or shows a record that is refused; at most once a second
     UsageNearLimit,  ///< the wraps under the key of `version` are past RingSettings::usage_soft_limit: add a set
     PinNotSaved,     ///< the pin's file could not be written; it is tried again with the next generation
   };

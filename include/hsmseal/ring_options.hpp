@@ -23,6 +23,8 @@ struct RingSettings {
   /// From how many wraps under one key on the observer is told (Event::Kind::UsageNearLimit).
   std::uint64_t usage_soft_limit = std::uint64_t{1} << 31;
   /// How many wraps under one key are allowed, at most 2^32: NIST SP 800-38D section 8.3, for AES-GCM with random IVs.
+  /// Exact over all hosts while the store counts; while it does not, each host goes on for a million wraps at most, and
+  /// not beyond the limit by the count that it saw last.
   std::uint64_t usage_hard_limit = std::uint64_t{1} << 32;
   bool operator==(const RingSettings&) const = default;
 };

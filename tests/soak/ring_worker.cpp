@@ -219,6 +219,21 @@ void change_something(Worker& worker, KeyRing& ring, Random& random) {
 
 long long now_ns() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
 
+/// SoftHSM now and then does not show a process a key that another has just made. The error says to try again.
+template <typename Work>
+auto until_key_is_visible(const fs::path& events, const Work& work) {
+  constexpr int kMost = 20;
+  for (int tries = 1;; ++tries) {
+    try {
+      return work();
+    } catch (const KeyNotFoundError&) {
+      if (tries == kMost) throw;
+      append(events, fmt::format("tried-again 0 {}\n", now_ns()));
+      std::this_thread::sleep_for(5ms);
+    }
+  }
+}
+
 /// Works beside other processes for some seconds. Writes down each seal (its number is its start) and each activation.
 void share(Worker& worker, std::uint64_t seed, int seconds, bool changes) {
   Random random{seed};
@@ -230,7 +245,9 @@ void share(Worker& worker, std::uint64_t seed, int seconds, bool changes) {
   while (std::chrono::steady_clock::now() < end) {
     for (int i = 0; i < 20; ++i) {
       const std::string number = fmt::format("{}-{}", now_ns(), seed);
-      append(envelopes, fmt::format("{} {}\n", number, vault.seal_text("secret " + number, context(number))));
+      const std::string sealed =
+          until_key_is_visible(events, [&] { return vault.seal_text("secret " + number, context(number)); });
+      append(envelopes, fmt::format("{} {}\n", number, sealed));
     }
     std::this_thread::sleep_for(std::chrono::milliseconds{random() % 20});
     if (!changes) continue;
