@@ -45,7 +45,8 @@ struct SqlOptions {
 ///
 /// Thread safety: members may run concurrently; one connection serves them in turn. A file of SQLite serves the
 /// processes of one host; it must not lie on a network's file system.
-/// Blocking: a call may take a few times SqlOptions::timeout when the database does not answer.
+/// Blocking: a call may take a few times SqlOptions::timeout when the database does not answer. Over ODBC, the stores of
+/// a process connect one after the other.
 /// Conformance: trusts the database to keep what it committed.
 [[nodiscard]] HSMSEAL_SQL_API std::shared_ptr<RingStore> sql_ring_store(std::string_view url, SqlOptions options = {});
 

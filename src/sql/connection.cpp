@@ -1,6 +1,7 @@
 #include "sql/connection.hpp"
 
 #include <fstream>
+#include <mutex>
 #include <random>
 #include <system_error>
 #include <utility>
@@ -126,6 +127,9 @@ Session open_session(const Location& location, std::chrono::milliseconds timeout
     case Backend::Odbc:
       break;
   }
+  // PostgreSQL's driver calls setlocale() when it connects, which two threads must not do at once.
+  static std::mutex one_at_a_time;
+  const std::scoped_lock lock{one_at_a_time};
   try_odbc(location, timeout);
   soci::connection_parameters parameters{soci::odbc, location.connect};
   parameters.set_option(soci::odbc_option_driver_complete, std::to_string(SQL_DRIVER_NOPROMPT));

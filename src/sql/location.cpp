@@ -114,7 +114,9 @@ std::string odbc_password(std::string_view connect) {
       value = connect.substr(0, connect.find(';'));
     }
     if (key == "pwd" || key == "password") return value;
-    connect.remove_prefix(std::min(connect.find(';'), connect.size() - 1) + (connect.empty() ? 0 : 1));
+    const auto end = connect.find(';');
+    if (end == std::string_view::npos) break;
+    connect.remove_prefix(end + 1);
   }
   return {};
 }
