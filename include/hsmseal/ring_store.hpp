@@ -15,7 +15,7 @@ namespace hsmseal {
 
 /// A ring as it is stored: text that anybody may read and only the ring's keys can make. src/FORMAT.md section 6.
 struct RingRecord {
-  std::uint64_t generation = 0;     ///< 1 for a new ring, one more with each change
+  std::uint64_t generation = 0;     ///< 1 for a new ring, one more with each change; at most 2^63 - 1
   std::string body;                 ///< canonical JSON, UTF-8, at most 64 MiB
   std::array<std::byte, 32> mac{};  ///< HMAC-SHA-256 of the body under the ring's MAC key
   bool operator==(const RingRecord&) const = default;
@@ -58,10 +58,11 @@ struct HSMSEAL_API RingStore {
   ///
   /// @param block  how many wraps a host is about to make.
   /// @returns the new total of all hosts. It never goes down; a failed call may have counted.
-  /// @throws StoreError  the store does not work.
+  /// @throws StoreError  the store does not work, or the total would pass 2^63 - 1.
   [[nodiscard]] virtual std::uint64_t reserve_usage(const KekId& kek_id, std::uint64_t block) = 0;
 
   /// The store's clock: one for all hosts that share it.
+  /// @throws StoreError  the store does not work.
   [[nodiscard]] virtual Timestamp now() = 0;
 };
 

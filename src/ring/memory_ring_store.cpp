@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <deque>
+#include <limits>
 #include <map>
 #include <mutex>
 
@@ -8,6 +9,8 @@
 
 namespace hsmseal {
 namespace {
+
+constexpr std::uint64_t kMostUsage = std::numeric_limits<std::int64_t>::max();
 
 class MemoryRingStore final : public RingStore {
  public:
@@ -40,7 +43,9 @@ class MemoryRingStore final : public RingStore {
 
   [[nodiscard]] std::uint64_t reserve_usage(const KekId& kek_id, std::uint64_t block) override {
     const std::scoped_lock lock{mutex_};
-    return usage_[kek_id] += block;
+    std::uint64_t& total = usage_[kek_id];
+    if (block > kMostUsage - total) throw StoreError("more wraps than can be counted");
+    return total += block;
   }
 
   [[nodiscard]] Timestamp now() override {
