@@ -71,11 +71,12 @@ TEST_CASE("hosts that change the ring at once, while others seal and open, lose 
   const KeyRing first = KeyRing::create(store, token, {.token = "t"}, RingPin::in_process(), options());
   const auto join = [&] { return KeyRing::open(store, token, RingPin::in_process(), options()); };
   const KeyRing second = join();
+  for (int i = 0; i < 3; ++i) KeyRing{first}.add({.token = "t"});  // so that there are sets to remove
 
   std::mutex mutex;
   std::vector<std::string> envelopes{seal(first)};
   std::atomic<int> removed = 0, restored = 0;
-  std::atomic<std::size_t> added = 1;
+  std::atomic<std::size_t> added = 4;
   const auto work = [&](const KeyRing& ring) {
     for (int i = 0; i < 60; ++i) {
       const std::string mine = seal(ring);
@@ -102,7 +103,8 @@ TEST_CASE("hosts that change the ring at once, while others seal and open, lose 
     }
   };
   const auto clean = [&](KeyRing ring) {
-    for (int i = 0; i < 12; ++i) {
+    for (int i = 0; i < 12 || removed == 0 || restored == 0; ++i) {
+      ring.refresh();
       for (const auto& set : ring.list()) {
         try {
           if (set.state == SetState::Archived && (set.version + static_cast<Version>(i)) % 2 == 0) {
