@@ -13,18 +13,27 @@
 
 namespace hsmseal {
 
+/// What tells one record of a ring from all others.
+struct RingHead {
+  std::uint64_t generation = 0;     ///< 1 for a new ring, one more with each change; at most 2^63 - 1
+  std::array<std::byte, 32> mac{};  ///< the record's
+  bool operator==(const RingHead&) const = default;
+};
+
 /// A ring as it is stored: text that anybody may read and only the ring's keys can make. src/FORMAT.md section 6.
 struct RingRecord {
   std::uint64_t generation = 0;     ///< 1 for a new ring, one more with each change; at most 2^63 - 1
   std::string body;                 ///< canonical JSON, UTF-8, at most 64 MiB
   std::array<std::byte, 32> mac{};  ///< HMAC-SHA-256 of the body under the ring's MAC key
+  [[nodiscard]] RingHead head() const { return {generation, mac}; }
   bool operator==(const RingRecord&) const = default;
 };
 
 /// How many past records a store keeps at least.
 inline constexpr std::size_t kHistoryKept = 32;
 
-/// Where one ring's record lives. Knows records, not tokens, and is trusted with nothing but availability.
+/// Where one ring's record lives. Knows records, not tokens. It is trusted with availability, with the
+/// count of wraps, and with the clock by which graces and quarantines end; not with the ring itself.
 ///
 /// Thread safety: members may run concurrently.
 struct HSMSEAL_API RingStore {
@@ -37,17 +46,17 @@ struct HSMSEAL_API RingStore {
   /// @throws StoreError  the store does not work.
   [[nodiscard]] virtual std::optional<RingRecord> load() = 0;
 
-  /// The generation of the newest record, without the record: a few bytes, asked for often.
+  /// Which record is the newest, without its body: a few bytes, asked for often.
   /// @throws StoreError  the store does not work.
-  [[nodiscard]] virtual std::optional<std::uint64_t> generation() = 0;
+  [[nodiscard]] virtual std::optional<RingHead> head() = 0;
 
-  /// Stores `record` if the newest generation is still `expected` (nothing: if the store is still empty).
+  /// Stores `record` if the newest one is still `expected` (nothing: if the store is still empty).
   ///
   /// @param record  its generation is the one after `expected`; any if the store is empty, as an imported ring has.
   /// @returns whether it was stored. Never both false and stored.
   /// @throws StoreInDoubtError  the connection broke while it was being stored, and it cannot be found out whether it was.
   /// @throws StoreError         the store does not work, or record.generation does not follow `expected`; not stored.
-  [[nodiscard]] virtual bool compare_and_swap(std::optional<std::uint64_t> expected, const RingRecord& record) = 0;
+  [[nodiscard]] virtual bool compare_and_swap(const std::optional<RingHead>& expected, const RingRecord& record) = 0;
 
   /// The newest records, newest first: at least the last kHistoryKept of them, as far as there are so many.
   /// @param most  how many are wanted at most.

@@ -19,13 +19,13 @@ class MemoryRingStore final : public RingStore {
     return records_.empty() ? std::nullopt : std::optional{records_.front()};
   }
 
-  [[nodiscard]] std::optional<std::uint64_t> generation() override {
+  [[nodiscard]] std::optional<RingHead> head() override {
     const std::scoped_lock lock{mutex_};
     return newest();
   }
 
-  [[nodiscard]] bool compare_and_swap(std::optional<std::uint64_t> expected, const RingRecord& record) override {
-    if (record.generation == 0 || (expected && record.generation != *expected + 1)) {
+  [[nodiscard]] bool compare_and_swap(const std::optional<RingHead>& expected, const RingRecord& record) override {
+    if (record.generation == 0 || (expected && record.generation != expected->generation + 1)) {
       throw StoreError("a ring record must have the generation after the one it replaces");
     }
     const std::scoped_lock lock{mutex_};
@@ -53,8 +53,8 @@ class MemoryRingStore final : public RingStore {
   }
 
  private:
-  [[nodiscard]] std::optional<std::uint64_t> newest() const {
-    return records_.empty() ? std::nullopt : std::optional{records_.front().generation};
+  [[nodiscard]] std::optional<RingHead> newest() const {
+    return records_.empty() ? std::nullopt : std::optional{records_.front().head()};
   }
 
   std::mutex mutex_;
