@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 
 #include <hsmseal/export.hpp>
 #include <hsmseal/secret_bytes.hpp>
@@ -26,6 +27,8 @@ struct HSMSEAL_API RingId {
   auto operator<=>(const RingId&) const = default;
   /// 32 lower-case hexadecimal digits.
   [[nodiscard]] std::string to_string() const;
+  /// @throws InvalidArgumentError  not what to_string() writes.
+  [[nodiscard]] static RingId from_string(std::string_view text);
 };
 
 /// 16 bytes that name a key-encryption key: two sets with one kek_id use one key.

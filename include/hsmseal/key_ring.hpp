@@ -166,7 +166,8 @@ class HSMSEAL_API KeyRing {
   ///
   /// @throws UnknownVersionError   no such set.
   /// @throws InvalidArgumentError  it is not deleted.
-  /// @throws SetInUseError         envelopes still name it, or RingSettings::quarantine has not passed.
+  /// @throws SetInUseError         envelopes still name it, or RingSettings::quarantine has not passed since it was
+  ///         removed, and since its key was destroyed if it was.
   void purge(Version version, const Census& census);
 
   /// Destroys the key of a deleted set in its token for ever. What was sealed under it is lost.
@@ -187,7 +188,8 @@ class HSMSEAL_API KeyRing {
   void refresh();
 
   /// Keys of this ring in the tokens bound on this host that no set names, such as one whose add() failed. A key that
-  /// another host is adding at this moment is among them.
+  /// another host is adding at this moment is among them, and those of a history that was lost with the database: do not
+  /// destroy keys that envelopes may still need.
   [[nodiscard]] std::vector<FoundKey> orphans() const;
 
   /// Writes the ring as it is stored now into a new file, for import_from() and open_for_salvage(). No secret is in it.

@@ -10,26 +10,28 @@ namespace hsmseal {
 /// Something that happened, for metrics and audit. Holds no secret.
 struct Event {
   enum class Kind {
-    Sealed,          ///< a secret was sealed under `version`
-    Opened,          ///< an envelope of `version` was opened
-    OpenRefused,     ///< an envelope of `version` was altered, or asked for with another context
-    Rewrapped,       ///< an envelope was rewrapped to `version`
-    SetAdded,        ///< `version` was added
-    SetActivated,    ///< `version` is the active set now
-    SetAmended,      ///< how `version` is reached, or its description, was changed
-    SetRemoved,      ///< `version` was removed; it can be restored
-    SetRestored,     ///< `version` was restored
-    SetPurged,       ///< the record of `version` was erased
-    KeyDestroyed,    ///< the key of `version` was destroyed in its token
-    RingChanged,     ///< this host now works with another generation of the ring
-    RingStale,       ///< the store could not be read in time, or shows a record that is refused; at most once a second
-    UsageNearLimit,  ///< the wraps under the key of `version` are past RingSettings::usage_soft_limit: add a set
-    PinNotSaved,     ///< the pin's file could not be written; it is tried again with the next generation
+    Sealed,           ///< a secret was sealed under `version`
+    Opened,           ///< an envelope of `version` was opened
+    OpenRefused,      ///< an envelope of `version` was altered, or asked for with another context
+    Rewrapped,        ///< an envelope was rewrapped to `version`
+    SetAdded,         ///< `version` was added
+    SetActivated,     ///< `version` is the active set now
+    SetAmended,       ///< how `version` is reached, or its description, was changed
+    SetRemoved,       ///< `version` was removed; it can be restored
+    SetRestored,      ///< `version` was restored
+    SetPurged,        ///< the record of `version` was erased
+    KeyDestroyed,     ///< the key of `version` was destroyed in its token
+    RingChanged,      ///< this host now works with another generation of the ring
+    RingStale,        ///< the store could not be read in time, or shows a record that is refused; at most once a second
+    UsageNearLimit,   ///< the wraps under the key of `version` are past RingSettings::usage_soft_limit: add a set
+    UsageNotCounted,  ///< wraps under the key of `version` are made without being counted: the store does not do it
+    PinNotSaved,      ///< the pin's file could not be written; it is tried again with the next generation
   };
   Kind kind;
   RingId ring = {};
   Version version = 0;
-  std::string token = {};  ///< the alias of the set's token; empty for what concerns the ring as a whole
+  std::string token = {};   ///< the alias of the set's token; empty for what concerns the ring as a whole
+  std::string reason = {};  ///< of RingStale and PinNotSaved: the error's message
 };
 
 /// Receives events.

@@ -15,7 +15,8 @@ struct RingSettings {
   /// holds one small query to the store. A seal that starts later than this after a change was stored is under the new
   /// active set, on every host.
   std::chrono::milliseconds max_staleness{std::chrono::seconds{5}};
-  /// How long a set must have been archived before it may be removed; longer than max_staleness.
+  /// How long a set must have been archived before it may be removed; longer than max_staleness, by more than a change
+  /// takes to be stored (SqlOptions::timeout at worst).
   std::chrono::milliseconds removal_grace{std::chrono::seconds{60}};
   /// How long a set must have been deleted before its record may be purged or its key destroyed; at least
   /// removal_grace.
@@ -23,8 +24,8 @@ struct RingSettings {
   /// From how many wraps under one key on the observer is told (Event::Kind::UsageNearLimit).
   std::uint64_t usage_soft_limit = std::uint64_t{1} << 31;
   /// How many wraps under one key are allowed, at most 2^32: NIST SP 800-38D section 8.3, for AES-GCM with random IVs.
-  /// Exact over all hosts while the store counts; while it does not, each host goes on for a million wraps at most, and
-  /// not beyond the limit by the count that it saw last.
+  /// Exact over all hosts while the store counts; while it does not, each process goes on for a million wraps at most, and
+  /// not beyond the limit by the count that it saw last (Event::Kind::UsageNotCounted). The counts are not in an export.
   std::uint64_t usage_hard_limit = std::uint64_t{1} << 32;
   bool operator==(const RingSettings&) const = default;
 };

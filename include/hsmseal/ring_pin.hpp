@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <string>
+#include <string_view>
 
 #include <hsmseal/credential_set.hpp>
 #include <hsmseal/export.hpp>
@@ -17,12 +19,17 @@ class PinKeeper;
 }  // namespace ring
 
 /// What a host remembers of the newest record of a ring that it has verified. Not secret.
-struct PinnedRing {
+struct HSMSEAL_API PinnedRing {
   RingId id;
   std::uint64_t generation = 0;
   std::array<std::byte, 32> mac{};        ///< the record's
   std::array<std::byte, 32> key_check{};  ///< tells the ring's key from another without showing it
   bool operator==(const PinnedRing&) const = default;
+
+  /// The content of a pin's file, for the application's own configuration: src/FORMAT.md section 6.6.
+  [[nodiscard]] std::string to_text() const;
+  /// @throws InvalidArgumentError  not what to_text() writes.
+  [[nodiscard]] static PinnedRing from_text(std::string_view text);
 };
 
 /// What this host remembers of a ring, so that the store cannot show it an older one or another one.
@@ -38,7 +45,8 @@ struct PinnedRing {
 /// Thread safety: copies share what they remember and may be used concurrently.
 class HSMSEAL_API RingPin {
  public:
-  /// Keeps what is remembered in a file. KeyRing::create() makes the file, KeyRing::open() needs it.
+  /// Keeps what is remembered in a file. KeyRing::create() makes the file, KeyRing::open() needs it. The folder must stay
+  /// writable: after the ring was changed elsewhere, open() fails if it cannot remember that.
   [[nodiscard]] static RingPin file(std::filesystem::path path);
 
   /// The same, but KeyRing::open() makes the file if it is missing: it trusts the ring that the store shows at that

@@ -22,7 +22,9 @@ template <typename Unreadable>
 std::shared_ptr<RingCore> salvage(std::shared_ptr<KeyProvider> provider, const RingId& id,
                                   const std::vector<std::string>& texts) {
   auto sets = ring::sets_in(texts);
-  if (sets.empty()) throw Unreadable("no credential set can be read from what is left of the ring");
+  if (sets.empty())
+    throw Unreadable(
+        "no credential set can be read from what is left of the ring; KeyRing::salvage_from_token() needs the tokens alone");
   return RingCore::salvage(std::move(provider), ring::salvaged_body(id, std::move(sets)));
 }
 

@@ -81,7 +81,7 @@ class RingKeyCopy {
 
  private:
   const std::shared_ptr<CountedWrapper> wrapper_;
-  const CredentialSet& set_;
+  const CredentialSet set_;
   SecretBytes ring_key_;
   Bytes wrapped_;
 };
@@ -235,6 +235,10 @@ void amend(RingCore& ring, Version version, const SetChange& change) {
   const Draft newest = look_at_newest(ring);
   const CredentialSet& before = require_set(newest.body, version);
   const bool moves = change.token || change.token_label || change.token_serial;
+  const auto expect_place_free = [moves](const CredentialSet& set) {
+    if (moves && set.key_destroyed_at) throw InvalidArgumentError(deleted(set).what());
+  };
+  expect_place_free(before);
   const KeyDescription key = changed_key(before.key, change);
   if (key != before.key) {
     const auto wrapper = ring.provider().connect(key);
@@ -243,6 +247,7 @@ void amend(RingCore& ring, Version version, const SetChange& change) {
   }
   const auto changed = ring.change([&](Draft& draft) {
     CredentialSet& set = require_set(draft.body, version);
+    expect_place_free(set);
     set.description = change.description.value_or(set.description);
     if (!moves) return;
     set.key = changed_key(set.key, change);
@@ -294,10 +299,10 @@ void restore(RingCore& ring, Version version) {
 
 void purge(RingCore& ring, Version version, const Census& census) {
   Draft newest = look_at_newest(ring);
-  const CredentialSet before = require_past_quarantine(newest.body, version, newest.now);
+  const CredentialSet before = require_purgeable(newest.body, version, newest.now);
   expect_none_left(census, version);
   ring.change([&](Draft& draft) {
-    static_cast<void>(require_past_quarantine(draft.body, version, draft.now));
+    static_cast<void>(require_purgeable(draft.body, version, draft.now));
     std::erase_if(draft.body.sets, [&](const CredentialSet& set) { return set.version == version; });
   });
   ring.tell(Event::Kind::SetPurged, before);

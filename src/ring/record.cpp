@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <exception>
+#include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -67,14 +69,21 @@ SecretBytes find_ring_key(const Body& body, const Wrappers& wrappers) {
   }
   order.push_back(&body.active());
   std::ranges::reverse(order);
+  // A record that is not verified yet must not keep a token busy for as long as it likes.
+  constexpr int kMostBadCopies = 8;
+  int bad_copies = 0;
+  std::set<std::string> tokens_in_trouble;
   std::exception_ptr first_failure;
   for (const CredentialSet* set : order) {
+    if (bad_copies == kMostBadCopies) break;
+    if (tokens_in_trouble.contains(set->key.token)) continue;
     try {
       return unwrap_ring_key(*wrappers.at(set->version), body.id, *set);
     } catch (const OpenError&) {
-      // The record's copy of the ring key is not one that this key wrapped; another may be whole.
-    } catch (const Error&) {
+      ++bad_copies;  // not one that this key wrapped; another may be whole
+    } catch (const Error& error) {
       if (!first_failure) first_failure = std::current_exception();
+      if (dynamic_cast<const TokenError*>(&error) != nullptr) tokens_in_trouble.insert(set->key.token);
     }
   }
   if (first_failure) std::rethrow_exception(first_failure);

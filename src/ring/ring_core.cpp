@@ -19,6 +19,8 @@ namespace {
 
 constexpr int kMostConflicts = 64;
 constexpr std::chrono::seconds kBetweenLooks{1};
+/// How many version numbers a lost history may have given out, at least: other hosts may have seen more of it.
+constexpr std::uint64_t kVersionsLost = 65'536;
 
 /// Whether an envelope that names this set shows that the store has news: nobody seals under a staged set, and a deleted
 /// one may have been restored.
@@ -41,9 +43,13 @@ StoreConflictError store_taken() {
   return StoreConflictError("the store holds a ring already; open it with KeyRing::open()");
 }
 
-std::optional<RingRecord> require_record(std::optional<RingRecord> record) {
-  if (!record) throw StoreError("the store holds no ring; make one with KeyRing::create()");
-  return record;
+RingRecord require_record(std::optional<RingRecord> record, const std::optional<PinnedRing>& seen) {
+  if (record) return *std::move(record);
+  if (!seen) throw StoreError("the store holds no ring; make one with KeyRing::create()");
+  throw StoreError(fmt::format(
+      "the store holds no ring, but this host has seen generation {} of ring {}: check which store is meant, or restore "
+      "it; KeyRing::import_from() takes an export",
+      seen->generation, seen->id.to_string()));
 }
 
 }  // namespace
@@ -65,10 +71,12 @@ std::shared_ptr<RingCore> RingCore::create(Parts parts, const SetSpec& first, co
   if (const auto wrong = wrong_setting(settings)) throw InvalidArgumentError(*wrong);
   check_keep_sealing(parts.options, settings);
   if (parts.pin.keeper_->last()) {
-    throw InvalidArgumentError("this pin remembers a ring already; a new ring needs a new pin");
+    throw InvalidArgumentError(fmt::format(
+        "{} remembers ring {} already: open that with KeyRing::open(), or give the new ring a pin of its own",
+        parts.pin.keeper_->name(), parts.pin.keeper_->last()->id.to_string()));
   }
   parts.pin.keeper_->check_writable();
-  if (parts.store->generation()) throw store_taken();
+  if (parts.store->head()) throw store_taken();
   auto core = std::make_shared<RingCore>(std::move(parts));
   Body body;
   body.id = {crypto::random_array<16>()};
@@ -86,7 +94,11 @@ std::shared_ptr<RingCore> RingCore::create(Parts parts, const SetSpec& first, co
   const RingRecord record = record_of(body, *ring_key);
   const Time read_at = core->parts_.options.clock();
   auto snapshot = std::make_shared<const Snapshot>(std::move(body), record.mac, std::move(ring_key), wrappers);
-  if (!core->store().compare_and_swap(std::nullopt, record)) throw store_taken();
+  if (!core->store().compare_and_swap(std::nullopt, record)) {
+    const KeyDescription& key = snapshot->body().sets.front().key;
+    throw StoreConflictError(fmt::format("{}; the key '{}' that was made for a new one stays in token '{}', unused",
+                                         store_taken().what(), key.key_label, key.token));
+  }
   core->start(std::move(snapshot), read_at);
   core->tell(Event::Kind::SetAdded, core->active().set());
   core->tell(Event::Kind::SetActivated, core->active().set());
@@ -96,8 +108,8 @@ std::shared_ptr<RingCore> RingCore::create(Parts parts, const SetSpec& first, co
 /// A record that was found good.
 struct RingCore::Admitted {
   std::shared_ptr<const Snapshot> snapshot;
-  bool follows = true;     ///< false: it does not follow what is remembered, and the operator accepts that
-  std::uint64_t lost = 0;  ///< then: how many generations are lost with it at most
+  bool follows = true;  ///< false: it does not follow what is remembered, and the operator accepts that
+  std::uint64_t versions_lost = kVersionsLost;  ///< then: which the lost history may have given out, at most
 };
 
 RingCore::Admitted RingCore::admit(RingRecord record, const std::optional<PinnedRing>& seen) {
@@ -109,14 +121,16 @@ RingCore::Admitted RingCore::admit(RingRecord record, const std::optional<Pinned
   Admitted admitted;
   try {
     if (seen) check_follows(*seen, parsed.body, parsed.record.mac, *ring_key);
+    if (seen) check_history(*seen, parsed.body);
   } catch (const RingRolledBackError&) {
     if (!parts_.pin.keeper_->accepts_rollback()) throw;
     admitted.follows = false;
-    admitted.lost = seen->generation - parsed.body.generation;
+    // Each generation took one version at most.
+    admitted.versions_lost = std::max(kVersionsLost, seen->generation - parsed.body.generation);
   } catch (const RingForkedError&) {
     if (!parts_.pin.keeper_->accepts_rollback()) throw;
     admitted.follows = false;
-    admitted.lost = seen->generation;
+    admitted.versions_lost = std::max(kVersionsLost, seen->generation);
   }
   admitted.snapshot =
       std::make_shared<const Snapshot>(std::move(parsed.body), parsed.record.mac, std::move(ring_key), wrappers);
@@ -137,28 +151,36 @@ std::shared_ptr<RingCore> RingCore::open(Parts parts) {
   auto core = std::make_shared<RingCore>(std::move(parts));
   const auto seen = core->parts_.pin.keeper_->last_for_open();
   const Time read_at = core->parts_.options.clock();
-  Admitted admitted = core->admit(*require_record(core->store().load()), seen);
-  if (!admitted.follows) {
-    const Snapshot& now = *admitted.snapshot;
-    core->parts_.pin.keeper_->accept(now.body(), now.mac(), *now.ring_key());
+  const Admitted admitted = core->admit(require_record(core->store().load(), seen), seen);
+  if (admitted.follows) {
+    core->start(admitted.snapshot, read_at);
+  } else {
+    core->accept(admitted, read_at);
   }
-  core->start(std::move(admitted.snapshot), read_at);
-  if (!admitted.follows) core->accept_lost_history(admitted.lost);
   return core;
 }
 
-/// Versions that the lost history may have given out are not given out again: each of its generations took one at most.
-void RingCore::accept_lost_history(std::uint64_t lost) {
-  change([lost](Draft& draft) {
-    constexpr Version kLast = std::numeric_limits<Version>::max();
-    const std::uint64_t left = kLast - draft.body.next_version;
-    draft.body.next_version += static_cast<Version>(std::min(lost, left));
-  });
+/// The operator takes a record that does not follow what this host has seen. A new record comes first, which skips the
+/// versions that the lost history may have given out, then the pin: a crash in between only skips them twice.
+void RingCore::accept(const Admitted& admitted, Time read_at) {
+  Draft draft = draft_on(admitted.snapshot);
+  constexpr Version kLast = std::numeric_limits<Version>::max();
+  const std::uint64_t left = kLast - draft.body.next_version;
+  draft.body.next_version += static_cast<Version>(std::min(admitted.versions_lost, left));
+  const Finished finished = finish(std::move(draft));
+  if (!store().compare_and_swap(admitted.snapshot->head(), finished.record)) {
+    throw StoreConflictError(
+        "another host changed the ring while it was being accepted; look at it and accept it again");
+  }
+  const Snapshot& now = *finished.snapshot;
+  parts_.pin.keeper_->accept(now.body(), now.mac(), *now.ring_key());
+  snapshot_ = finished.snapshot;
+  read_at_ = read_at;
 }
 
 std::shared_ptr<RingCore> RingCore::import(Parts parts, const RingRecord& record) {
   check_parts(parts);
-  if (parts.store->generation()) throw store_taken();
+  if (parts.store->head()) throw store_taken();
   {
     // Verified before it is stored; open() then takes it as it takes any record.
     RingCore core{parts};
@@ -226,7 +248,16 @@ void RingCore::publish(std::shared_ptr<const Snapshot> snapshot) {
 
 void RingCore::remember(const Snapshot& snapshot) {
   if (parts_.pin.keeper_->seen(snapshot.body(), snapshot.mac(), *snapshot.ring_key())) return;
-  tell(Event::Kind::PinNotSaved);
+  tell(Event::Kind::PinNotSaved, parts_.pin.keeper_->failure());
+}
+
+/// A record may be several generations on. As far as the store's history goes back, it must hold what this host has seen:
+/// otherwise a copy was restored and changed since, and versions may mean other keys than they did.
+void RingCore::check_history(const PinnedRing& seen, const Body& body) const {
+  if (body.generation <= seen.generation + 1 || body.generation - seen.generation >= kHistoryKept) return;
+  for (const RingRecord& past : store().history(body.generation - seen.generation + 1)) {
+    if (past.generation == seen.generation && past.mac != seen.mac) throw forked(seen);
+  }
 }
 
 /// The key of a record that another host may have given the ring meanwhile.
@@ -244,11 +275,12 @@ SecretBytes RingCore::key_of(const ParsedRecord& parsed, const Snapshot& known, 
 std::shared_ptr<const Snapshot> RingCore::load_verified() {
   const auto known = snapshot();
   const auto seen = parts_.pin.keeper_->last();
-  ParsedRecord parsed = parse(*require_record(store().load()), seen);
+  ParsedRecord parsed = parse(require_record(store().load(), seen), seen);
   const Wrappers wrappers = connect_all(parsed.body, *parts_.provider, meters_, known.get());
   auto ring_key = std::make_shared<const SecretBytes>(key_of(parsed, *known, wrappers));
   check_mac(parsed.record, *ring_key);
   if (seen) check_follows(*seen, parsed.body, parsed.record.mac, *ring_key);
+  if (seen) check_history(*seen, parsed.body);
   auto loaded =
       std::make_shared<const Snapshot>(std::move(parsed.body), parsed.record.mac, std::move(ring_key), wrappers);
   remember(*loaded);
@@ -264,22 +296,27 @@ void RingCore::refresh() {
 void RingCore::look() {
   const Time read_at = parts_.options.clock();
   const auto known = snapshot();
-  if (store().generation() != known->body().generation) publish(load_verified());
+  if (store().head() != known->head()) publish(load_verified());
   was_read_at(read_at);
 }
 
 /// Under look_mutex_.
 void RingCore::look_and_note() {
   look_failure_ = nullptr;
+  std::string reason;
+  const Time begin = parts_.options.clock();
   try {
     look();
-  } catch (...) {
+  } catch (const std::exception& error) {
     look_failure_ = std::current_exception();
+    reason = error.what();
   }
-  // Its end counts: threads that waited for a store that was slow to fail do not wait for it again, one by one.
+  // Its end counts: threads that waited for a store that was slow to fail do not wait for it again, one by one. Nor does
+  // one of them wait all the time.
   last_look_ = parts_.options.clock();
+  between_looks_ = look_failure_ ? std::max<Duration>(kBetweenLooks, *last_look_ - begin) : kBetweenLooks;
   if (!look_failure_) return;
-  if (age() >= max_staleness()) tell(Event::Kind::RingStale);
+  if (age() >= max_staleness()) tell(Event::Kind::RingStale, reason);
   std::rethrow_exception(look_failure_);
 }
 
@@ -294,7 +331,7 @@ void RingCore::keep_fresh(Waiting waiting) {
     return;
   }
   if (age() < max_staleness()) return;
-  if (look_failure_ && parts_.options.clock() - *last_look_ < kBetweenLooks) std::rethrow_exception(look_failure_);
+  if (look_failure_ && parts_.options.clock() - *last_look_ < between_looks_) std::rethrow_exception(look_failure_);
   look_and_note();
 }
 
@@ -317,7 +354,7 @@ ConnectedSet RingCore::active_for_sealing() {
 bool RingCore::look_for(Version version) {
   const std::scoped_lock one_look{look_mutex_};
   if (!unexpected(snapshot()->find(version))) return true;
-  if (last_look_ && parts_.options.clock() - *last_look_ < kBetweenLooks) {
+  if (last_look_ && parts_.options.clock() - *last_look_ < between_looks_) {
     if (look_failure_) std::rethrow_exception(look_failure_);
     return false;
   }
@@ -359,26 +396,41 @@ ConnectedSet RingCore::named_by_envelope(const std::array<std::byte, 4>& ring_pr
 
 // ---- changes --------------------------------------------------------------------------------------------------------
 
+RingCore::Draft RingCore::draft_on(std::shared_ptr<const Snapshot> base) const {
+  Body body = base->body();
+  auto ring_key = base->ring_key();
+  return {std::move(base), std::move(body), std::move(ring_key), store().now()};
+}
+
+/// Made before the store changes: what may fail here must not leave a change that is not in force in this process.
+RingCore::Finished RingCore::finish(Draft draft) const {
+  draft.body.generation = draft.base->body().generation + 1;
+  draft.body.prev_mac = draft.base->mac();
+  RingRecord record = record_of(draft.body, *draft.ring_key);
+  const Wrappers wrappers = connect_all(draft.body, *parts_.provider, meters_, draft.base.get());
+  auto snapshot =
+      std::make_shared<const Snapshot>(std::move(draft.body), record.mac, std::move(draft.ring_key), wrappers);
+  return {std::move(record), std::move(snapshot)};
+}
+
 std::shared_ptr<const Snapshot> RingCore::change(const Edit& edit) {
   for (int conflicts = 0; conflicts < kMostConflicts; ++conflicts) {
-    static_cast<void>(parts_.pin.keeper_->last());  // a pin that cannot be read must not first fail after the change
+    static_cast<void>(parts_.pin.keeper_->last());  // a pin that cannot be read is no base for a change
     look();
     const auto base = snapshot();
-    Draft draft{base, base->body(), base->ring_key(), store().now()};
+    Draft draft = draft_on(base);
     edit(draft);
-    draft.body.generation = base->body().generation + 1;
-    draft.body.prev_mac = base->mac();
-    const RingRecord record = record_of(draft.body, *draft.ring_key);
-    // Made before the store changes: what may fail here must not leave a change that is not in force in this process.
-    const Wrappers wrappers = connect_all(draft.body, *parts_.provider, meters_, base.get());
-    auto changed =
-        std::make_shared<const Snapshot>(std::move(draft.body), record.mac, std::move(draft.ring_key), wrappers);
+    const Finished finished = finish(std::move(draft));
     const Time read_at = parts_.options.clock();
-    if (!store().compare_and_swap(base->body().generation, record)) continue;
-    remember(*changed);
-    publish(changed);
+    if (!store().compare_and_swap(base->head(), finished.record)) continue;
+    publish(finished.snapshot);
     was_read_at(read_at);
-    return changed;
+    try {
+      remember(*finished.snapshot);
+    } catch (const Error& error) {
+      tell(Event::Kind::PinNotSaved, error.what());  // the change is in force, whatever became of the pin meanwhile
+    }
+    return finished.snapshot;
   }
   throw StoreConflictError("other hosts keep changing the ring; nothing was changed, try again");
 }
@@ -388,8 +440,8 @@ void RingCore::tell(Event::Kind kind, const CredentialSet& set) const {
   parts_.options.observer->on_event({kind, snapshot()->body().id, set.version, set.key.token});
 }
 
-void RingCore::tell(Event::Kind kind) const {
-  if (parts_.options.observer) parts_.options.observer->on_event({kind, snapshot()->body().id, 0, {}});
+void RingCore::tell(Event::Kind kind, const std::string& reason) const {
+  if (parts_.options.observer) parts_.options.observer->on_event({kind, snapshot()->body().id, 0, {}, reason});
 }
 
 }  // namespace hsmseal::ring

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 
 #include <hsmseal/key_ring.hpp>
 
@@ -58,7 +59,7 @@ class RingCore {
 
   /// Reads and verifies the whole record.
   void refresh();
-  /// Reads it only if the store has another generation than this view.
+  /// Reads it only if the store has another one than this view.
   void look();
 
   /// A change of the ring that is being made.
@@ -75,20 +76,28 @@ class RingCore {
   std::shared_ptr<const Snapshot> change(const Edit& edit);
 
   void tell(Event::Kind kind, const CredentialSet& set) const;
-  void tell(Event::Kind kind) const;
+  void tell(Event::Kind kind, const std::string& reason) const;
 
  private:
   using Time = std::chrono::steady_clock::time_point;
+  using Duration = std::chrono::steady_clock::duration;
   enum class Waiting { ForOthers, No };
 
   struct Admitted;
   [[nodiscard]] Admitted admit(RingRecord record, const std::optional<PinnedRing>& seen);
   void start(std::shared_ptr<const Snapshot> snapshot, Time read_at);
-  void accept_lost_history(std::uint64_t lost);
+  void accept(const Admitted& admitted, Time read_at);
+  void check_history(const PinnedRing& seen, const Body& body) const;
   [[nodiscard]] RingStore& store() const;
   [[nodiscard]] SecretBytes key_of(const ParsedRecord& parsed, const Snapshot& known, const Wrappers& wrappers) const;
   [[nodiscard]] std::shared_ptr<const Snapshot> load_verified();
   void remember(const Snapshot& snapshot);
+  struct Finished {
+    RingRecord record;
+    std::shared_ptr<const Snapshot> snapshot;
+  };
+  [[nodiscard]] Draft draft_on(std::shared_ptr<const Snapshot> base) const;
+  [[nodiscard]] Finished finish(Draft draft) const;
   void publish(std::shared_ptr<const Snapshot> snapshot);
   void was_read_at(Time time);
   [[nodiscard]] std::chrono::steady_clock::duration age() const;
@@ -106,6 +115,7 @@ class RingCore {
   std::mutex look_mutex_;
   std::optional<Time> last_look_;    ///< when it ended
   std::exception_ptr look_failure_;  ///< of the last look
+  Duration between_looks_{};         ///< how long after the last look the next one may be
 };
 
 /// @throws WrongRingError  an envelope with this prefix belongs to another ring.

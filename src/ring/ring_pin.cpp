@@ -38,6 +38,9 @@ RingPin RingPin::accept_rollback(std::filesystem::path path) {
 
 RingPin RingPin::fixed(const PinnedRing& pinned) { return RingPin{std::make_shared<PinKeeper>(pinned)}; }
 
+std::string PinnedRing::to_text() const { return ring::to_text(*this); }
+PinnedRing PinnedRing::from_text(std::string_view text) { return ring::pin_from_text(text); }
+
 RingPin RingPin::in_process() { return RingPin{std::make_shared<PinKeeper>()}; }
 
 namespace ring {
@@ -139,21 +142,25 @@ void check_same_ring(const PinnedRing& seen, const Body& body) {
   }
 }
 
+RingForkedError forked(const PinnedRing& seen) {
+  return RingForkedError(fmt::format(
+      "the store shows another history of the ring's generation {} than this host has seen: a copy was restored and "
+      "changed since, or somebody forged it; find out which, and if you restored it: RingPin::accept_rollback()",
+      seen.generation));
+}
+
 void check_follows(const PinnedRing& seen, const Body& body, const Mac& mac, const SecretBytes& ring_key) {
   if (body.generation < seen.generation) {
     throw RingRolledBackError(fmt::format(
-        "the store shows generation {} of the ring, but this host has seen {}; an old copy was restored, or "
-        "somebody hides a change",
+        "the store shows generation {} of the ring, but this host has seen {}: an old copy was restored, or somebody hides "
+        "a change; find out which, and if you restored it: RingPin::accept_rollback()",
         body.generation, seen.generation));
   }
   const bool same = body.generation == seen.generation && mac == seen.mac;
   const bool next = body.generation == seen.generation + 1 && body.prev_mac == seen.mac;
   // What lies between this host's generation and a much later one is not kept; the MAC vouches for that.
   const bool later = body.generation > seen.generation + 1;
-  if (!same && !next && !later) {
-    throw RingForkedError(fmt::format(
-        "the store shows another history of the ring's generation {} than this host has seen", seen.generation));
-  }
+  if (!same && !next && !later) throw forked(seen);
   if (leads_to(body, ring_key, seen.key_check)) return;
   throw RingForkedError(fmt::format(
       "generation {} of the ring was made by somebody who does not know the ring's key as this host has seen it",
@@ -256,6 +263,10 @@ void PinKeeper::accept(const Body& body, const Mac& mac, const SecretBytes& ring
   }
   last_ = accepted;
   rollback_ = Rollback::Refuse;
+}
+
+std::string PinKeeper::name() const {
+  return file_.empty() ? "this pin" : fmt::format("the pin's file '{}'", shown(file_));
 }
 
 std::string PinKeeper::failure() const {

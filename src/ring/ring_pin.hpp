@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include <hsmseal/error.hpp>
 #include <hsmseal/ring_pin.hpp>
 
 #include "ring/body.hpp"
@@ -21,6 +22,8 @@ namespace hsmseal::ring {
 /// Before any token is asked for the record's sake.
 /// @throws WrongRingError  it is a record of another ring.
 void check_same_ring(const PinnedRing& seen, const Body& body);
+
+[[nodiscard]] RingForkedError forked(const PinnedRing& seen);
 
 /// After the MAC has been verified with the ring key.
 /// @throws RingRolledBackError  it is an older record.
@@ -77,6 +80,9 @@ class PinKeeper {
   /// @throws WrongRingError        another ring is remembered.
   /// @throws InvalidArgumentError  the file could not be written: what was remembered still is.
   void accept(const Body& body, const Mac& mac, const SecretBytes& ring_key);
+
+  /// What messages call it.
+  [[nodiscard]] std::string name() const;
 
   /// Why the last seen() could not write the file; empty if it could.
   [[nodiscard]] std::string failure() const;

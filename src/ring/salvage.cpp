@@ -10,6 +10,8 @@ namespace {
 
 /// How a set begins in canonical form.
 constexpr std::string_view kSetBegins = "{\"activated_at\":";
+/// More than a set has. Somebody's text must not make the search take for ever.
+constexpr std::size_t kMostSetBytes = std::size_t{16} << 10;
 
 /// @returns the object that `text` begins with, up to the brace that closes it; empty if none does, or it is no set's.
 std::string_view object_at_front(std::string_view text) {
@@ -38,7 +40,7 @@ std::vector<CredentialSet> sets_in(const std::vector<std::string>& texts) {
   std::map<Version, CredentialSet> found;
   for (const std::string_view text : texts) {
     for (auto at = text.find(kSetBegins); at != std::string_view::npos; at = text.find(kSetBegins, at + 1)) {
-      auto set = set_from_text(object_at_front(text.substr(at)));
+      auto set = set_from_text(object_at_front(text.substr(at, kMostSetBytes)));
       if (set) found.try_emplace(set->version, *std::move(set));
     }
   }

@@ -130,4 +130,13 @@ CredentialSet& require_past_quarantine(Body& body, Version version, Timestamp no
                                   to_text(*set.deleted_at), to_text(free)));
 }
 
+CredentialSet& require_purgeable(Body& body, Version version, Timestamp now) {
+  CredentialSet& set = require_past_quarantine(body, version, now);
+  if (!set.key_destroyed_at) return set;
+  const Timestamp free = later(*set.key_destroyed_at, body.settings.quarantine);
+  if (now >= free) return set;
+  throw SetInUseError(fmt::format("the key of credential set {} was destroyed on {}, and its record stays until {}",
+                                  version, to_text(*set.key_destroyed_at), to_text(free)));
+}
+
 }  // namespace hsmseal::ring

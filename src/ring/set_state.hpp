@@ -41,5 +41,8 @@ void make_active(Body& body, CredentialSet& set, Timestamp now);
 /// @throws as require_deleted().
 /// @throws SetInUseError  the quarantine is not over.
 [[nodiscard]] CredentialSet& require_past_quarantine(Body& body, Version version, Timestamp now);
+/// @throws as require_past_quarantine(); a key's destruction has a quarantine of its own, since another host may still be
+///         at it, and the record keeps the key from being adopted meanwhile.
+[[nodiscard]] CredentialSet& require_purgeable(Body& body, Version version, Timestamp now);
 
 }  // namespace hsmseal::ring

@@ -12,10 +12,21 @@ CountedWrapper::CountedWrapper(std::shared_ptr<KeyWrapper> inner, const Body& ri
       meters_(std::move(meters)),
       kek_id_(set.key.kek_id),
       settings_(ring.settings),
-      near_limit_{Event::Kind::UsageNearLimit, ring.id, set.version, set.key.token} {}
+      event_{Event::Kind::UsageNearLimit, ring.id, set.version, set.key.token, {}} {}
+
+std::shared_ptr<UsageMeter> CountedWrapper::meter() {
+  auto meter = meters_->of(kek_id_, settings_);
+  std::call_once(connected_, [&] { meter->note_connection(); });
+  return meter;
+}
 
 Bytes CountedWrapper::wrap(ByteView key, ByteView aad) {
-  if (meter()->take() == UsageMeter::Reading::NearLimit) meters_->tell(near_limit_);
+  const auto reading = meter()->take();
+  if (reading != UsageMeter::Reading::Fine) {
+    Event event = event_;
+    if (reading == UsageMeter::Reading::NotCounted) event.kind = Event::Kind::UsageNotCounted;
+    meters_->tell(event);
+  }
   return inner_->wrap(key, aad);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <unordered_map>
 
 #include <hsmseal/key_wrapper.hpp>
@@ -28,13 +29,14 @@ class CountedWrapper final : public KeyWrapper {
 
  private:
   /// Asked for when something is wrapped, not before: a record's limits count only once the record was verified.
-  [[nodiscard]] std::shared_ptr<UsageMeter> meter() const { return meters_->of(kek_id_, settings_); }
+  [[nodiscard]] std::shared_ptr<UsageMeter> meter();
 
   const std::shared_ptr<KeyWrapper> inner_;
   const std::shared_ptr<UsageMeters> meters_;
   const KekId kek_id_;
   const RingSettings settings_;
-  const Event near_limit_;
+  std::once_flag connected_;
+  const Event event_;  ///< UsageNearLimit
 };
 
 /// The wrappers of a ring's sets. Deleted sets have none, unless the ring is to be salvaged.
@@ -62,6 +64,7 @@ class Snapshot {
 
   [[nodiscard]] const Body& body() const noexcept { return body_; }
   [[nodiscard]] const Mac& mac() const noexcept { return mac_; }
+  [[nodiscard]] RingHead head() const noexcept { return {body_.generation, mac_}; }
   [[nodiscard]] const std::shared_ptr<const SecretBytes>& ring_key() const noexcept { return ring_key_; }
   /// @returns nullptr if the ring has no such set. Takes the same time for any number of sets.
   [[nodiscard]] const Entry* find(Version version) const noexcept;

@@ -13,8 +13,8 @@ namespace {
 constexpr std::uint64_t kFirstBlock = 64;
 constexpr std::uint64_t kLargestBlock = 65'536;
 constexpr std::uint64_t kMostCredit = 1'000'000;
-/// What a provider wraps besides, unseen from here, when it makes a key and each time it connects to one.
-constexpr std::uint64_t kProvidersOwn = 8;
+/// What a provider wraps besides, unseen from here, when it makes a key, and each time it connects to one.
+constexpr std::uint64_t kToMakeKey = 8, kToConnect = 2;
 
 }  // namespace
 
@@ -23,7 +23,7 @@ UsageMeter::UsageMeter(std::shared_ptr<RingStore> store, const KekId& kek_id, co
       kek_id_(kek_id),
       soft_limit_(settings.usage_soft_limit),
       hard_limit_(settings.usage_hard_limit),
-      debt_(kProvidersOwn),
+      debt_(kToMakeKey),
       block_(kFirstBlock) {}
 
 UsageMeter::Reading UsageMeter::take() {
@@ -34,6 +34,7 @@ UsageMeter::Reading UsageMeter::take() {
       reading = reserve();
     } catch (const StoreError& error) {
       borrow(error);
+      reading = Reading::NotCounted;
     }
   }
   --left_;
@@ -55,6 +56,11 @@ void UsageMeter::note() {
   }
 }
 
+void UsageMeter::note_connection() {
+  const std::scoped_lock lock{mutex_};
+  debt_ += kToConnect;
+}
+
 UsageMeter::Reading UsageMeter::reserve() {
   if (total_ < hard_limit_) {
     const std::uint64_t asked = block_ + debt_;
@@ -72,10 +78,11 @@ UsageMeter::Reading UsageMeter::reserve() {
   return total_ > soft_limit_ ? Reading::NearLimit : Reading::Fine;
 }
 
-/// A small block at a time, so that a store that is slow to fail does not hold up every wrap.
+/// In blocks that grow, so that a store that is slow to fail does not hold up the wraps again and again.
 void UsageMeter::borrow(const StoreError& error) {
   const std::uint64_t most = std::min(kMostCredit, hard_limit_ - total_);
-  left_ = std::min(kFirstBlock, most - std::min(most, debt_));
+  left_ = std::min(block_, most - std::min(most, debt_));
+  block_ = std::min(2 * block_, kLargestBlock);
   if (left_ == 0) {
     throw UsageLimitError(
         fmt::format("{} wraps under key {} could not be counted in the ring's store, and no more are made: {}", debt_,

@@ -16,24 +16,28 @@ namespace hsmseal::ring {
 /// Counts the wraps under one key-encryption key, over all hosts.
 ///
 /// Wraps are reserved in the store in blocks, small ones first, so that a process that ends early wastes few and a busy
-/// one asks seldom. What is lost with a process only makes the count too high.
+/// one asks seldom. What is left of a block when a process ends only makes the count too high; what it owes then, because
+/// the store did not answer, makes it too low.
 ///
 /// Thread safety: all members may run concurrently.
 class UsageMeter {
  public:
   UsageMeter(std::shared_ptr<RingStore> store, const KekId& kek_id, const RingSettings& settings);
 
-  enum class Reading { Fine, NearLimit };
+  enum class Reading { Fine, NearLimit, NotCounted };
 
   /// Before a wrap of the application's. While the store does not answer, wraps are made on credit: a million at most, and
   /// no more than the hard limit leaves by the count that the store told last.
-  /// @returns NearLimit each time that a block beyond the soft limit was reserved.
+  /// @returns NearLimit each time that a block beyond the soft limit was reserved, NotCounted each time that one was
+  ///          taken on credit.
   /// @throws UsageLimitError
   Reading take();
 
   /// Before a wrap of the ring's own, which must not fail for an archived key that is used up. It is counted at once: a
   /// process that looks after rings and seals nothing asks for no block.
   void note();
+  /// Before the first wrap through a new connection: what a provider wraps then, unseen from here.
+  void note_connection();
 
  private:
   [[nodiscard]] Reading reserve();

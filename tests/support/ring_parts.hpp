@@ -26,21 +26,21 @@ class OpenStore final : public RingStore {
     if (on_load) on_load();
     return record;
   }
-  bool compare_and_swap(std::optional<std::uint64_t> expected, const RingRecord& next) override {
+  bool compare_and_swap(const std::optional<RingHead>& expected, const RingRecord& next) override {
     if (on_swap) on_swap();
     if (conflicts > 0) {
       --conflicts;
       return false;
     }
-    if ((record ? std::optional{record->generation} : std::nullopt) != expected) return false;
+    if ((record ? std::optional{record->head()} : std::nullopt) != expected) return false;
     record = next;
     records.push_back(next);
     return true;
   }
-  std::optional<std::uint64_t> generation() override {
+  std::optional<RingHead> head() override {
     ++looks;
     if (on_load) on_load();
-    return record ? std::optional{record->generation} : std::nullopt;
+    return record ? std::optional{record->head()} : std::nullopt;
   }
   std::vector<RingRecord> history(std::size_t most) override {
     std::vector<RingRecord> newest{records.rbegin(), records.rend()};

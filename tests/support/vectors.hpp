@@ -83,8 +83,8 @@ class ShownStore final : public RingStore {
   void show(RingRecord record) { record_ = std::move(record); }
 
   [[nodiscard]] std::optional<RingRecord> load() override { return record_; }
-  [[nodiscard]] bool compare_and_swap(std::optional<std::uint64_t>, const RingRecord&) override { return false; }
-  [[nodiscard]] std::optional<std::uint64_t> generation() override { return record_.generation; }
+  [[nodiscard]] bool compare_and_swap(const std::optional<RingHead>&, const RingRecord&) override { return false; }
+  [[nodiscard]] std::optional<RingHead> head() override { return record_.head(); }
   [[nodiscard]] std::vector<RingRecord> history(std::size_t) override { return {record_}; }
   [[nodiscard]] std::uint64_t reserve_usage(const KekId&, std::uint64_t block) override { return block; }
   [[nodiscard]] Timestamp now() override { return {}; }

@@ -436,8 +436,8 @@ TEST_CASE("an add of which nobody knows the outcome has no orphan if it came thr
   struct Doubtful final : RingStore {
     explicit Doubtful(std::shared_ptr<test::OpenStore> kept) : inner(std::move(kept)) {}
     std::optional<RingRecord> load() override { return inner->load(); }
-    std::optional<std::uint64_t> generation() override { return inner->generation(); }
-    bool compare_and_swap(std::optional<std::uint64_t> expected, const RingRecord& record) override {
+    std::optional<RingHead> head() override { return inner->head(); }
+    bool compare_and_swap(const std::optional<RingHead>& expected, const RingRecord& record) override {
       const bool stored = inner->compare_and_swap(expected, record);
       if (++swaps == 2) throw StoreInDoubtError("the connection broke");
       return stored;

@@ -25,8 +25,8 @@ namespace {
 /// A store for threads, whose clock goes on by ten seconds each time it is asked: graces are over soon.
 struct HurriedStore final : RingStore {
   std::optional<RingRecord> load() override { return inner->load(); }
-  std::optional<std::uint64_t> generation() override { return inner->generation(); }
-  bool compare_and_swap(std::optional<std::uint64_t> expected, const RingRecord& record) override {
+  std::optional<RingHead> head() override { return inner->head(); }
+  bool compare_and_swap(const std::optional<RingHead>& expected, const RingRecord& record) override {
     return inner->compare_and_swap(expected, record);
   }
   std::vector<RingRecord> history(std::size_t most) override { return inner->history(most); }

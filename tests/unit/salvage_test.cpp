@@ -196,8 +196,8 @@ TEST_CASE("garbage that looks like the beginnings of many sets ends soon") {
 TEST_CASE("a store of which nothing can be read says why") {
   struct Broken final : RingStore {
     std::optional<RingRecord> load() override { throw StoreError("bad block"); }
-    std::optional<std::uint64_t> generation() override { throw StoreError("bad block"); }
-    bool compare_and_swap(std::optional<std::uint64_t>, const RingRecord&) override { return false; }
+    std::optional<RingHead> head() override { throw StoreError("bad block"); }
+    bool compare_and_swap(const std::optional<RingHead>&, const RingRecord&) override { return false; }
     std::vector<RingRecord> history(std::size_t) override { throw StoreError("bad history"); }
     std::uint64_t reserve_usage(const KekId&, std::uint64_t) override { return 0; }
     Timestamp now() override { return {}; }

@@ -23,8 +23,8 @@ class OwnWay final : public RingStore {
   bool cut = false;
 
   std::optional<RingRecord> load() override { return there().load(); }
-  std::optional<std::uint64_t> generation() override { return there().generation(); }
-  bool compare_and_swap(std::optional<std::uint64_t> expected, const RingRecord& record) override {
+  std::optional<RingHead> head() override { return there().head(); }
+  bool compare_and_swap(const std::optional<RingHead>& expected, const RingRecord& record) override {
     return there().compare_and_swap(expected, record);
   }
   std::vector<RingRecord> history(std::size_t most) override { return there().history(most); }
