@@ -40,8 +40,8 @@ class SqlRingStore final : public RingStore {
       : location_(std::move(location)), options_(std::move(options)) {}
 
   [[nodiscard]] std::optional<RingRecord> load() override;
-  [[nodiscard]] std::optional<std::uint64_t> generation() override;
-  [[nodiscard]] bool compare_and_swap(std::optional<std::uint64_t> expected, const RingRecord& record) override;
+  [[nodiscard]] std::optional<RingHead> head() override;
+  [[nodiscard]] bool compare_and_swap(const std::optional<RingHead>& expected, const RingRecord& record) override;
   [[nodiscard]] std::vector<RingRecord> history(std::size_t most) override;
   [[nodiscard]] std::uint64_t reserve_usage(const KekId& kek_id, std::uint64_t block) override;
   [[nodiscard]] Timestamp now() override;
@@ -50,8 +50,8 @@ class SqlRingStore final : public RingStore {
   Connection& connected();
   template <typename Work>
   auto call(std::string_view what, Retry retry, const Work& work);
-  bool swap(Connection& at, std::optional<std::uint64_t> expected, const RingRecord& record);
-  bool find_out(std::optional<std::uint64_t> expected, const RingRecord& record, const std::string& reason);
+  bool swap(Connection& at, const std::optional<RingHead>& expected, const RingRecord& record);
+  bool find_out(const std::optional<RingHead>& expected, const RingRecord& record, const std::string& reason);
 
   const sql::Location location_;
   const SqlOptions options_;
@@ -98,9 +98,9 @@ std::optional<RingRecord> SqlRingStore::load() {
   });
 }
 
-std::optional<std::uint64_t> SqlRingStore::generation() {
-  return call("read the ring's generation", Retry::OldConnection, [&](Connection& at) {
-    return Tables{at.session(), options_.ring}.generation();
+std::optional<RingHead> SqlRingStore::head() {
+  return call("read which record of the ring is the newest", Retry::OldConnection, [&](Connection& at) {
+    return Tables{at.session(), options_.ring}.head();
   });
 }
 
@@ -129,8 +129,8 @@ std::uint64_t SqlRingStore::reserve_usage(const KekId& kek_id, std::uint64_t blo
   });
 }
 
-bool SqlRingStore::compare_and_swap(std::optional<std::uint64_t> expected, const RingRecord& record) {
-  if (record.generation == 0 || (expected && record.generation != *expected + 1)) {
+bool SqlRingStore::compare_and_swap(const std::optional<RingHead>& expected, const RingRecord& record) {
+  if (record.generation == 0 || (expected && record.generation != expected->generation + 1)) {
     throw StoreError("a ring record must have the generation after the one it replaces");
   }
   if (static_cast<std::int64_t>(record.generation) < 0) throw StoreError("a ring's generation is at most 2^63 - 1");
@@ -143,9 +143,9 @@ bool SqlRingStore::compare_and_swap(std::optional<std::uint64_t> expected, const
   }
 }
 
-bool SqlRingStore::swap(Connection& at, std::optional<std::uint64_t> expected, const RingRecord& record) {
+bool SqlRingStore::swap(Connection& at, const std::optional<RingHead>& expected, const RingRecord& record) {
   Tables tables{at.session(), options_.ring};
-  if (!expected && tables.generation()) return false;
+  if (!expected && tables.head()) return false;
   at.session().begin();
   if (!tables.replace(expected, record)) {
     at.session().rollback();
@@ -173,8 +173,8 @@ enum class Fate : std::uint8_t { Stored, NotStored, Overtaken, Unknown };
 /// the row that it changed, or keeps a second first row from being inserted.
 /// @returns whether the ring is still without a record.
 /// @throws soci::soci_error  it did not end in time.
-bool is_still_empty(Connection& at, Tables& tables, std::optional<std::uint64_t> expected, const RingRecord& record) {
-  if (!at.dialect().has_server) return !expected && !tables.generation();
+bool is_still_empty(Connection& at, Tables& tables, const std::optional<RingHead>& expected, const RingRecord& record) {
+  if (!at.dialect().has_server) return !expected && !tables.head();
   bool inserted = false;
   at.session().begin();
   try {
@@ -185,7 +185,7 @@ bool is_still_empty(Connection& at, Tables& tables, std::optional<std::uint64_t>
     }
   } catch (const soci::soci_error&) {
     at.session().rollback();
-    if (expected || !tables.generation()) throw;
+    if (expected || !tables.head()) throw;
     return false;
   }
   at.session().rollback();
@@ -194,22 +194,23 @@ bool is_still_empty(Connection& at, Tables& tables, std::optional<std::uint64_t>
 
 /// What became of a record whose commit was not answered. A row that is not locked any more can only get newer.
 /// @throws soci::soci_error  it cannot be seen at present.
-Fate fate_of(Connection& at, const std::string& ring, std::optional<std::uint64_t> expected, const RingRecord& record) {
+Fate fate_of(Connection& at, const std::string& ring, const std::optional<RingHead>& expected,
+             const RingRecord& record) {
   Tables tables{at.session(), ring};
   if (is_still_empty(at, tables, expected, record)) return Fate::NotStored;
-  const auto newest = tables.generation();
+  const auto newest = tables.head();
   const auto past = tables.history(kHistoryKept);
   if (std::ranges::find(past, record) != past.end()) return Fate::Stored;
   // Another host stored a record after the look at the newest one: it is not known what that replaced.
-  if (newest != tables.generation()) return Fate::Unknown;
+  if (newest != tables.head()) return Fate::Unknown;
   if (newest == expected) return Fate::NotStored;
   // So much was stored since that the history need not have it any more.
-  if (newest && *newest >= record.generation + kHistoryKept) return Fate::Unknown;
+  if (newest && newest->generation >= record.generation + kHistoryKept) return Fate::Unknown;
   return Fate::Overtaken;
 }
 
 /// Looks until the time is over, through new connections if need be.
-bool SqlRingStore::find_out(std::optional<std::uint64_t> expected, const RingRecord& record,
+bool SqlRingStore::find_out(const std::optional<RingHead>& expected, const RingRecord& record,
                             const std::string& reason) {
   constexpr std::chrono::milliseconds kPause{20};
   const std::scoped_lock lock{mutex_};

@@ -31,15 +31,20 @@ int digit(char c) {
   throw StoreError("a row of the ring has a mac that is not hexadecimal; restore the database");
 }
 
-RingRecord record_of(Number generation, std::string body, const std::string& mac) {
-  RingRecord record{.generation = positive(generation), .body = std::move(body), .mac = {}};
-  if (mac.size() != 2 * record.mac.size()) {
+RingHead head_of(Number generation, const std::string& mac) {
+  RingHead head{.generation = positive(generation), .mac = {}};
+  if (mac.size() != 2 * head.mac.size()) {
     throw StoreError("a row of the ring has a mac that is not 32 bytes; restore the database");
   }
-  for (std::size_t i = 0; i < record.mac.size(); ++i) {
-    record.mac[i] = static_cast<std::byte>(digit(mac[2 * i]) * 16 + digit(mac[2 * i + 1]));
+  for (std::size_t i = 0; i < head.mac.size(); ++i) {
+    head.mac[i] = static_cast<std::byte>(digit(mac[2 * i]) * 16 + digit(mac[2 * i + 1]));
   }
-  return record;
+  return head;
+}
+
+RingRecord record_of(Number generation, std::string body, const std::string& mac) {
+  const auto head = head_of(generation, mac);
+  return {.generation = head.generation, .body = std::move(body), .mac = head.mac};
 }
 
 bool one_row(soci::details::prepare_temp_type& prepared) {
@@ -50,11 +55,13 @@ bool one_row(soci::details::prepare_temp_type& prepared) {
 
 }  // namespace
 
-std::optional<std::uint64_t> Tables::generation() {
+std::optional<RingHead> Tables::head() {
   Number generation = 0;
-  session_ << "select generation from hsmseal_ring where ring = :ring", into(generation), use(ring_, "ring");
+  std::string mac;
+  session_ << "select generation, mac from hsmseal_ring where ring = :ring", into(generation), into(mac),
+      use(ring_, "ring");
   if (!session_.got_data()) return std::nullopt;
-  return positive(generation);
+  return head_of(generation, mac);
 }
 
 std::optional<RingRecord> Tables::newest() {
@@ -68,9 +75,9 @@ std::optional<RingRecord> Tables::newest() {
 
 std::vector<RingRecord> Tables::history(std::size_t most) {
   std::vector<RingRecord> records;
-  const auto newest = generation();
+  const auto newest = head();
   if (!newest) return records;
-  const Number after = number_of(*newest - std::min<std::uint64_t>(most, *newest));
+  const Number after = number_of(newest->generation - std::min<std::uint64_t>(most, newest->generation));
   Number generation = 0;
   std::string body, mac;
   soci::statement statement =
@@ -84,7 +91,7 @@ std::vector<RingRecord> Tables::history(std::size_t most) {
   return records;
 }
 
-bool Tables::replace(std::optional<std::uint64_t> expected, const RingRecord& record) {
+bool Tables::replace(const std::optional<RingHead>& expected, const RingRecord& record) {
   const Number generation = number_of(record.generation);
   const std::string mac = core::to_hex(record.mac);
   if (!expected) {
@@ -92,11 +99,12 @@ bool Tables::replace(std::optional<std::uint64_t> expected, const RingRecord& re
         use(ring_, "ring"), use(generation, "generation"), use(record.body, "body"), use(mac, "mac");
     return true;
   }
-  const Number replaced = number_of(*expected);
+  const Number replaced = number_of(expected->generation);
+  const std::string replaced_mac = core::to_hex(expected->mac);
   auto prepared = (session_.prepare << "update hsmseal_ring set generation = :generation, body = :body, mac = :mac "
-                                       "where ring = :ring and generation = :replaced",
+                                       "where ring = :ring and generation = :replaced and mac = :replaced_mac",
                    use(generation, "generation"), use(record.body, "body"), use(mac, "mac"), use(ring_, "ring"),
-                   use(replaced, "replaced"));
+                   use(replaced, "replaced"), use(replaced_mac, "replaced_mac"));
   return one_row(prepared);
 }
 

@@ -21,15 +21,15 @@ class Tables {
  public:
   Tables(soci::session& session, const std::string& ring) : session_(session), ring_(ring) {}
 
-  [[nodiscard]] std::optional<std::uint64_t> generation();
+  [[nodiscard]] std::optional<RingHead> head();
   [[nodiscard]] std::optional<RingRecord> newest();
   /// Newest first.
   [[nodiscard]] std::vector<RingRecord> history(std::size_t most);
 
-  /// Makes the newest record out of the one with generation `expected`; a first one of its own if there is none.
+  /// Puts `record` in the place of the newest one, `expected`; a first one of its own if there is none.
   /// @returns false if the newest one is another.
   /// @throws soci::soci_error  also if there is a first one already.
-  [[nodiscard]] bool replace(std::optional<std::uint64_t> expected, const RingRecord& record);
+  [[nodiscard]] bool replace(const std::optional<RingHead>& expected, const RingRecord& record);
   /// Writes the newest record into the history, out of which old ones are removed.
   void remember(const RingRecord& record);
 

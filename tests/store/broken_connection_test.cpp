@@ -42,7 +42,7 @@ struct Database {
 
 enum class Outcome { Stored, Lost, Failed, InDoubt };
 
-Outcome outcome_of(RingStore& store, std::optional<std::uint64_t> expected, const RingRecord& next,
+Outcome outcome_of(RingStore& store, const std::optional<RingHead>& expected, const RingRecord& next,
                    std::string* message = nullptr) {
   try {
     return store.compare_and_swap(expected, next) ? Outcome::Stored : Outcome::Lost;
@@ -74,7 +74,7 @@ TEST_CASE("wherever the connection breaks during a swap, its outcome is told as 
     const auto store = database.store(std::chrono::seconds{10}, point);
     REQUIRE(store->load() == std::nullopt);
     if (!first) fill(*store, 1);
-    const auto expected = first ? std::nullopt : std::optional<std::uint64_t>{1};
+    const auto expected = first ? std::nullopt : std::optional{record(1).head()};
     const auto next = record(2, "record " + std::to_string(point));
     proxy.break_after(point, how);
     const auto outcome = outcome_of(*store, expected, next);
@@ -112,7 +112,7 @@ TEST_CASE("a commit of which nothing can be found out is in doubt, and reading s
     proxy.refuse_when_broken(true);
     proxy.break_after(point, how);
     std::string message;
-    const auto outcome = outcome_of(*store, 1, record(2), &message);
+    const auto outcome = outcome_of(*store, record(1).head(), record(2), &message);
     proxy.refuse_when_broken(false);
     const auto newest = store->load();
     if (!proxy.has_broken()) {
@@ -144,21 +144,21 @@ TEST_CASE("a record that others built on before its commit was found out about w
   const Database database{server, "postgresql", port};
   const auto store = database.store(std::chrono::milliseconds{2000}, 7);
   fill(*store, 1);
-  REQUIRE(store->compare_and_swap(1, record(2)));
+  REQUIRE(store->compare_and_swap(record(1).head(), record(2)));
   proxy.break_after(1000, Break::BeforeRequest);  // counts what a swap asks; the last is a look after the commit
-  REQUIRE(store->compare_and_swap(2, record(3)));
+  REQUIRE(store->compare_and_swap(record(2).head(), record(3)));
   proxy.refuse_when_broken(true);
   proxy.break_after(proxy.requests() - 1, Break::BeforeAnswer);
   std::thread others{[&] {
     while (!proxy.has_broken()) std::this_thread::sleep_for(std::chrono::milliseconds{1});
     const auto direct = sql_ring_store("postgresql:" + server.conninfo(database.name), {.ring = "7"});
-    CHECK(direct->generation() == 4);
+    CHECK(direct->head() == record(4).head());
     for (std::uint64_t at = 4; at < 4 + built_upon; ++at) {
-      if (!direct->compare_and_swap(at, record(at + 1, "by another"))) break;
+      if (!direct->compare_and_swap(record(at).head(), record(at + 1, "by another"))) break;
     }
     proxy.refuse_when_broken(false);
   }};
-  const auto outcome = outcome_of(*store, 3, record(4));
+  const auto outcome = outcome_of(*store, record(3).head(), record(4));
   others.join();
   CHECK(outcome == (built_upon > kHistoryKept ? Outcome::InDoubt : Outcome::Stored));
 }
@@ -177,7 +177,7 @@ TEST_CASE("a connection that the server ended is made anew by the next call") {
   end_connections();
   CHECK(store->load() == record(1));
   end_connections();
-  CHECK(store->generation() == 1);
+  CHECK(store->head() == record(1).head());
   end_connections();
   CHECK(store->history(5).size() == 1);
   end_connections();
@@ -185,7 +185,7 @@ TEST_CASE("a connection that the server ended is made anew by the next call") {
   end_connections();
   CHECK(store->now() > Timestamp{});
   end_connections();
-  CHECK(store->compare_and_swap(1, record(2)));
+  CHECK(store->compare_and_swap(record(1).head(), record(2)));
 }
 
 TEST_CASE("while the server is down calls fail, and go on when it is up again") {
@@ -201,14 +201,14 @@ TEST_CASE("while the server is down calls fail, and go on when it is up again") 
   const auto late = database.store();  // a host that starts now
   for (const auto& one : {store, late}) {
     CHECK_NAMES(message_of<StoreError>([&] { return one->load(); }), "cannot connect: nothing listens there");
-    CHECK_THROWS_AS(one->generation(), StoreError);
+    CHECK_THROWS_AS(one->head(), StoreError);
     CHECK_THROWS_AS(one->history(1), StoreError);
     CHECK_THROWS_AS(one->now(), StoreError);
     CHECK_THROWS_AS(one->reserve_usage({}, 1), StoreError);
-    CHECK(outcome_of(*one, 3, record(4)) == Outcome::Failed);
+    CHECK(outcome_of(*one, record(3).head(), record(4)) == Outcome::Failed);
   }
   server.start();
-  CHECK(late->compare_and_swap(3, record(4)));
+  CHECK(late->compare_and_swap(record(3).head(), record(4)));
   CHECK(store->load() == record(4));
 }
 
@@ -231,14 +231,14 @@ TEST_CASE("a server that crashes in the middle of swaps loses none and invents n
   const auto errors = at_once(told.size(), [&](std::size_t host) {
     const auto store = database.store();
     for (int i = 0; !ending; ++i) {
-      std::optional<std::uint64_t> newest;
+      std::optional<RingHead> newest;
       try {
-        newest = store->generation();
+        newest = store->head();
       } catch (const StoreError&) {
         continue;
       }
       const auto body = std::to_string(host) + "." + std::to_string(i);
-      told[host].emplace_back(body, outcome_of(*store, newest, record(*newest + 1, body)));
+      told[host].emplace_back(body, outcome_of(*store, newest, record(newest->generation + 1, body)));
     }
   });
   crashes.join();
@@ -254,6 +254,6 @@ TEST_CASE("a server that crashes in the middle of swaps loses none and invents n
     }
   }
   CHECK(count[static_cast<int>(Outcome::Stored)] > 20);
-  CHECK(
-      database.store()->compare_and_swap(database.store()->generation(), record(*database.store()->generation() + 1)));
+  const auto newest = database.store()->head();
+  CHECK(database.store()->compare_and_swap(newest, record(newest->generation + 1)));
 }

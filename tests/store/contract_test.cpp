@@ -31,7 +31,7 @@ int add_changes(RingStore& store, int swaps, const std::string& who) {
   int lost = 0;
   for (int done = 0; done < swaps;) {
     const auto newest = store.load();
-    if (store.compare_and_swap(newest->generation, record(newest->generation + 1, who + std::to_string(done)))) {
+    if (store.compare_and_swap(newest->head(), record(newest->generation + 1, who + std::to_string(done)))) {
       ++done;
     } else {
       ++lost;
@@ -46,9 +46,9 @@ TEST_CASE("a new store holds nothing") {
   FOR_EACH_STORE();
   const auto store = place.store();
   CHECK(store->load() == std::nullopt);
-  CHECK(store->generation() == std::nullopt);
+  CHECK(store->head() == std::nullopt);
   CHECK(store->history(100).empty());
-  CHECK_FALSE(store->compare_and_swap(1, record(2)));
+  CHECK_FALSE(store->compare_and_swap(record(1).head(), record(2)));
   CHECK(store->load() == std::nullopt);
 }
 
@@ -58,8 +58,8 @@ TEST_CASE("the first record may have any generation, the next ones follow") {
   const auto store = place.store();
   REQUIRE(store->compare_and_swap(std::nullopt, record(first)));
   CHECK(store->load() == record(first));
-  CHECK(store->generation() == first);
-  REQUIRE(store->compare_and_swap(first, record(first + 1)));
+  CHECK(store->head() == record(first).head());
+  REQUIRE(store->compare_and_swap(record(first).head(), record(first + 1)));
   CHECK(store->load() == record(first + 1));
   CHECK(store->history(5) == std::vector{record(first + 1), record(first)});
 }
@@ -68,8 +68,8 @@ TEST_CASE("a record that does not follow the one it replaces is refused") {
   FOR_EACH_STORE();
   const auto store = place.store();
   fill(*store, 2);
-  CHECK_THROWS_AS(store->compare_and_swap(2, record(2)), StoreError);
-  CHECK_THROWS_AS(store->compare_and_swap(2, record(4)), StoreError);
+  CHECK_THROWS_AS(store->compare_and_swap(record(2).head(), record(2)), StoreError);
+  CHECK_THROWS_AS(store->compare_and_swap(record(2).head(), record(4)), StoreError);
   CHECK_THROWS_AS(store->compare_and_swap(std::nullopt, record(0)), StoreError);
   CHECK(store->load() == record(2));
 }
@@ -79,12 +79,29 @@ TEST_CASE("who comes second gets false, and nothing changes") {
   const auto one = place.store(), other = place.store();
   REQUIRE(one->compare_and_swap(std::nullopt, record(1)));
   CHECK_FALSE(other->compare_and_swap(std::nullopt, record(1, "another")));
-  REQUIRE(other->compare_and_swap(1, record(2)));
-  CHECK_FALSE(one->compare_and_swap(1, record(2, "another")));
-  CHECK_FALSE(one->compare_and_swap(2, record(3)) == false);
+  REQUIRE(other->compare_and_swap(record(1).head(), record(2)));
+  CHECK_FALSE(one->compare_and_swap(record(1).head(), record(2, "another")));
+  CHECK_FALSE(one->compare_and_swap(record(2).head(), record(3)) == false);
   CHECK_FALSE(other->compare_and_swap(std::nullopt, record(4, "another")));
   CHECK(one->load() == record(3));
   CHECK(other->history(9) == std::vector{record(3), record(2), record(1)});
+}
+
+TEST_CASE("a record of the same generation with another mac is another record") {
+  FOR_EACH_STORE();
+  const auto store = place.store();
+  fill(*store, 2);
+  const auto newest = store->head();
+  REQUIRE(newest == record(2).head());
+  for (const std::size_t at : {std::size_t{0}, std::size_t{31}}) {
+    auto other = *newest;
+    other.mac.at(at) ^= std::byte{1};
+    CHECK_FALSE(store->compare_and_swap(other, record(3)));
+  }
+  CHECK_FALSE(store->compare_and_swap(RingHead{.generation = 2, .mac = {}}, record(3)));
+  CHECK(store->load() == record(2));
+  CHECK(store->history(9).size() == 2);
+  CHECK(store->compare_and_swap(newest, record(3)));
 }
 
 TEST_CASE("of many threads that swap at once each change is made exactly once") {
@@ -94,7 +111,7 @@ TEST_CASE("of many threads that swap at once each change is made exactly once") 
   const auto errors = at_once(8, [&](std::size_t i) { add_changes(*store, few(kind), std::to_string(i) + "."); });
   CAPTURE(errors);
   CHECK(errors.empty());
-  CHECK(store->generation() == static_cast<std::uint64_t>(1 + 8 * few(kind)));
+  CHECK(store->head()->generation == static_cast<std::uint64_t>(1 + 8 * few(kind)));
 }
 
 TEST_CASE("of many hosts that swap at once each change is made exactly once") {
@@ -183,13 +200,13 @@ TEST_CASE("a body comes back byte for byte") {
                                              std::string(70'000, 'x'),
                                              bulk,
                                              " "};
-  std::optional<std::uint64_t> last;
+  std::optional<RingHead> last;
   for (const auto& body : bodies) {
-    const auto next = record(last.value_or(0) + 1, body);
+    const auto next = record(last ? last->generation + 1 : 1, body);
     REQUIRE(store->compare_and_swap(last, next));
     const bool same = place.store()->load() == next && store->history(1).front() == next;
     CHECK(same);
-    last = next.generation;
+    last = next.head();
   }
 }
 
@@ -201,7 +218,7 @@ TEST_CASE("a body that the database would change is stored exactly or not at all
                              std::string{"\xed\xa0\x80"}, std::string(4, '\0'));
   bool stored = false;
   try {
-    stored = store->compare_and_swap(1, record(2, body));
+    stored = store->compare_and_swap(record(1).head(), record(2, body));
     CHECK(stored);
   } catch (const StoreError&) {
     CHECK(kind != "memory");

@@ -82,7 +82,7 @@ inline RingRecord record(std::uint64_t generation, std::string body = {}) {
 /// Stores records of generation 1 to `last`.
 inline void fill(RingStore& store, std::uint64_t last) {
   for (std::uint64_t generation = 1; generation <= last; ++generation) {
-    const auto expected = generation == 1 ? std::nullopt : std::optional{generation - 1};
+    const auto expected = generation == 1 ? std::nullopt : std::optional{record(generation - 1).head()};
     REQUIRE(store.compare_and_swap(expected, record(generation)));
   }
 }

@@ -93,7 +93,7 @@ TEST_CASE("tables of a newer hsmseal are refused, and those that are not whole")
   CHECK(place.store()->load() == record(1));
   place.run("drop table hsmseal_history");
   CHECK_THROWS_AS(place.store()->history(1), StoreError);
-  CHECK_THROWS_AS(place.store()->compare_and_swap(1, record(2)), StoreError);
+  CHECK_THROWS_AS(place.store()->compare_and_swap(record(1).head(), record(2)), StoreError);
   CHECK(place.store()->load() == record(1));
 }
 
@@ -147,7 +147,8 @@ TEST_CASE("a database that may only be read is loaded") {
   server.run("postgres", "alter database " + place.database() + " set default_transaction_read_only = on");
   const auto store = place.store();
   CHECK(store->load() == record(2));
-  CHECK_NAMES(message_of<StoreError>([&] { return store->compare_and_swap(2, record(3)); }), "read-only");
+  CHECK_NAMES(message_of<StoreError>([&] { return store->compare_and_swap(record(2).head(), record(3)); }),
+              "read-only");
   const auto empty = server.new_database();
   server.run("postgres", "alter database " + empty + " set default_transaction_read_only = on");
   CHECK_NAMES(load_error(*sql_ring_store("postgresql:" + server.conninfo(empty))), "read-only");
@@ -164,8 +165,8 @@ TEST_CASE("a database whose defaults are unlucky works all the same") {
   }
   const auto one = place.store(), other = place.store();
   fill(*one, 1);
-  CHECK(other->compare_and_swap(1, record(2)));
-  CHECK_FALSE(one->compare_and_swap(1, record(2)));
+  CHECK(other->compare_and_swap(record(1).head(), record(2)));
+  CHECK_FALSE(one->compare_and_swap(record(1).head(), record(2)));
   const auto difference = one->now() - std::chrono::system_clock::now();
   CHECK(std::chrono::abs(difference) < std::chrono::seconds{5});
 }
@@ -178,10 +179,10 @@ TEST_CASE("a lock that is not released in time is an error, and nothing is store
   soci::session holder{soci::postgresql, PostgresServer::shared().conninfo(place.database())};
   holder << "begin";
   holder << "update hsmseal_ring set generation = generation";
-  CHECK_NAMES(message_of<StoreError>([&] { return store->compare_and_swap(1, record(2)); }), "timeout");
+  CHECK_NAMES(message_of<StoreError>([&] { return store->compare_and_swap(record(1).head(), record(2)); }), "timeout");
   holder << "rollback";
   CHECK(store->load() == record(1));
-  CHECK(store->compare_and_swap(1, record(2)));
+  CHECK(store->compare_and_swap(record(1).head(), record(2)));
 }
 
 TEST_CASE("nothing is printed, whatever the server has to say") {
@@ -194,7 +195,7 @@ TEST_CASE("nothing is printed, whatever the server has to say") {
       "'begin raise warning ''look here''; return new; end'");
   place.run("create trigger talk before update on hsmseal_ring for each row execute function talk()");
   const Captured output{STDOUT_FILENO}, errors{STDERR_FILENO};
-  const bool stored = store->compare_and_swap(1, record(2));
+  const bool stored = store->compare_and_swap(record(1).head(), record(2));
   const auto printed = output.size() + errors.size();
   CHECK(stored);
   CHECK(printed == 0);

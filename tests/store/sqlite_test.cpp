@@ -123,7 +123,7 @@ TEST_CASE("a file that is removed while it is open is missed, and not made anew"
   const RingFile ring;
   fs::remove(ring.path);
   CHECK_NAMES(load_error(*ring.store), "is gone");
-  CHECK_THROWS_AS(ring.store->compare_and_swap(2, record(3)), StoreError);
+  CHECK_THROWS_AS(ring.store->compare_and_swap(record(2).head(), record(3)), StoreError);
   CHECK_THROWS_AS(ring.store->compare_and_swap(std::nullopt, record(1)), StoreError);
   CHECK_THROWS_AS(ring.store->reserve_usage({}, 1), StoreError);
   CHECK_FALSE(fs::exists(ring.path));
@@ -132,7 +132,7 @@ TEST_CASE("a file that is removed while it is open is missed, and not made anew"
 TEST_CASE("a file that is put in another's place is the one that is read") {
   const RingFile ring;
   fs::copy_file(ring.path, ring.folder.path() / "backup");
-  REQUIRE(ring.store->compare_and_swap(2, record(3)));
+  REQUIRE(ring.store->compare_and_swap(record(2).head(), record(3)));
   fs::rename(ring.folder.path() / "backup", ring.path);
   CHECK(ring.store->load() == record(2));
 }
@@ -147,7 +147,8 @@ TEST_CASE("a ring that may only be read is loaded, and a change of it fails") {
     const auto store = ring.another();
     CHECK(store->load() == record(2));
     CHECK(store->history(5).size() == 2);
-    CHECK_NAMES(message_of<StoreError>([&] { return store->compare_and_swap(2, record(3)); }), "readonly");
+    CHECK_NAMES(message_of<StoreError>([&] { return store->compare_and_swap(record(2).head(), record(3)); }),
+                "readonly");
     CHECK_THROWS_AS(store->reserve_usage({}, 1), StoreError);
     CHECK(store->load() == record(2));
     if (folder_too) {
@@ -164,13 +165,14 @@ TEST_CASE("when the disk is full a change fails, nothing of it is stored, and it
   const std::string large(300'000, 'x');
   {
     const FileSizeLimit limit{100'000};
-    const auto message = message_of<StoreError>([&] { return ring.store->compare_and_swap(2, record(3, large)); });
+    const auto message =
+        message_of<StoreError>([&] { return ring.store->compare_and_swap(record(2).head(), record(3, large)); });
     CHECK_NAMES(message, ring.path.string());
     CHECK(ring.store->load() == record(2));
     CHECK_FALSE(ring.store->compare_and_swap(std::nullopt, record(1)));
   }
   CHECK(ring.store->load() == record(2));
-  REQUIRE(ring.store->compare_and_swap(2, record(3, large)));
+  REQUIRE(ring.store->compare_and_swap(record(2).head(), record(3, large)));
   CHECK(ring.another()->load() == record(3, large));
 }
 
@@ -184,7 +186,7 @@ TEST_CASE("a file that another process keeps locked is waited for, and then an e
     std::this_thread::sleep_for(std::chrono::milliseconds{100});
     holder << "commit";
   }};
-  CHECK(ring.store->compare_and_swap(2, record(3)));
+  CHECK(ring.store->compare_and_swap(record(2).head(), record(3)));
   releases.join();
 }
 

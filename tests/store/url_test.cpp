@@ -125,8 +125,10 @@ TEST_CASE("a failed statement is told with the database's reason, but not one th
              "new.body; end'");
   server.run(
       name, "create or replace trigger refuse before insert on hsmseal_history for each row execute function refuse()");
-  CHECK_NAMES(message_of<StoreError>([&] { return store->compare_and_swap(1, record(2, "a reason")); }), "a reason");
-  check_hides(message_of<StoreError>([&] { return store->compare_and_swap(1, record(2, "it is " + kPassword)); }),
+  CHECK_NAMES(message_of<StoreError>([&] { return store->compare_and_swap(record(1).head(), record(2, "a reason")); }),
+              "a reason");
+  check_hides(message_of<StoreError>(
+                  [&] { return store->compare_and_swap(record(1).head(), record(2, "it is " + kPassword)); }),
               kPassword);
 }
 
