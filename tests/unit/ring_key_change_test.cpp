@@ -285,11 +285,7 @@ TEST_CASE("who knows an old key of the ring and a removed set's makes no record 
           ++while_running[outcome_of([&] { running.refresh(); })];
           ++newly_opened[outcome_of([&] { return KeyRing::open(f.store, f.provider, pin, f.options()); })];
           f.pass(6s);
-          // A look at the generation alone shows nothing new if it is the same.
-          Version sealed_under = 0;
-          const std::string outcome = outcome_of([&] { sealed_under = test::sealing_version(running); });
-          CHECK((outcome == "accepted") == (later == 0));
-          CHECK(sealed_under == (later == 0 ? 4 : 0));
+          CHECK(outcome_of([&] { static_cast<void>(test::sealing_version(running)); }) != "accepted");
         }
       }
     }
