@@ -103,8 +103,8 @@ TEST_CASE("a change that was stored is in force, whatever became of the pin's fi
   const auto recorder = std::make_shared<test::Recorder>();
   KeyRing ring = KeyRing::open(f.store, f.provider, f.pin(), f.options(recorder));
   f.store->on_swap = [&] { std::ofstream{f.folder.path() / "pin"} << "garbage"; };
-  CHECK(ring.add({.token = "t"}) == 2);
-  CHECK(ring.active().version == 2);
+  CHECK_NOTHROW(ring.amend(1, {.description = "amended"}));
+  CHECK(ring.find(1)->description == "amended");
   const auto kinds = recorder->kinds();
   CHECK(std::ranges::count(kinds, Event::Kind::PinNotSaved) > 0);
 }
