@@ -55,7 +55,7 @@ bool one_row(soci::details::prepare_temp_type& prepared) {
 
 }  // namespace
 
-std::optional<RingHead> Tables::head() {
+std::optional<RingHead> Tables::head_row() {
   Number generation = 0;
   std::string mac;
   session_ << "select generation, mac from hsmseal_ring where ring = :ring", into(generation), into(mac),
@@ -64,7 +64,7 @@ std::optional<RingHead> Tables::head() {
   return head_of(generation, mac);
 }
 
-std::optional<RingRecord> Tables::newest() {
+std::optional<RingRecord> Tables::newest_row() {
   Number generation = 0;
   std::string body, mac;
   session_ << "select generation, body, mac from hsmseal_ring where ring = :ring", into(generation), into(body),
@@ -73,11 +73,43 @@ std::optional<RingRecord> Tables::newest() {
   return record_of(generation, std::move(body), mac);
 }
 
+std::optional<std::uint64_t> Tables::newest_of_history() {
+  Number generation = 0;
+  auto indicator = soci::i_null;
+  session_ << "select max(generation) from hsmseal_history where ring = :ring", into(generation, indicator),
+      use(ring_, "ring");
+  if (indicator != soci::i_ok) return std::nullopt;
+  return positive(generation);
+}
+
+/// A ring whose row somebody deleted must not look like one that never was: a new one would take its place, and its
+/// history with it.
+template <typename Look, typename LookAtHistory>
+auto found_or_never_there(const Look& look, const LookAtHistory& look_at_history) {
+  auto found = look();
+  if (found || !look_at_history()) return found;
+  // Another host may have made the ring since the first look.
+  found = look();
+  if (!found) {
+    throw StoreError(
+        "the ring's row in hsmseal_ring is gone, but hsmseal_history still has its records; restore the row");
+  }
+  return found;
+}
+
+std::optional<RingHead> Tables::head() {
+  return found_or_never_there([this] { return head_row(); }, [this] { return newest_of_history(); });
+}
+
+std::optional<RingRecord> Tables::newest() {
+  return found_or_never_there([this] { return newest_row(); }, [this] { return newest_of_history(); });
+}
+
 std::vector<RingRecord> Tables::history(std::size_t most) {
   std::vector<RingRecord> records;
-  const auto newest = head();
+  const auto newest = newest_of_history();
   if (!newest) return records;
-  const Number after = number_of(newest->generation - std::min<std::uint64_t>(most, newest->generation));
+  const Number after = number_of(*newest - std::min<std::uint64_t>(most, *newest));
   Number generation = 0;
   std::string body, mac;
   soci::statement statement =
@@ -111,9 +143,8 @@ bool Tables::replace(const std::optional<RingHead>& expected, const RingRecord& 
 void Tables::remember(const RingRecord& record) {
   const Number generation = number_of(record.generation);
   const Number oldest = generation - static_cast<Number>(kHistoryKept);
-  // Those from here on are there only if somebody removed the ring's row and left its history.
-  session_ << "delete from hsmseal_history where ring = :ring and (generation <= :oldest or generation >= :generation)",
-      use(ring_, "ring"), use(oldest, "oldest"), use(generation, "generation");
+  session_ << "delete from hsmseal_history where ring = :ring and generation <= :oldest", use(ring_, "ring"),
+      use(oldest, "oldest");
   const std::string mac = core::to_hex(record.mac);
   session_ << "insert into hsmseal_history (ring, generation, body, mac) values (:ring, :generation, :body, :mac)",
       use(ring_, "ring"), use(generation, "generation"), use(record.body, "body"), use(mac, "mac");

@@ -107,6 +107,34 @@ TEST_CASE("rows that hsmseal would not have written are an error") {
   CHECK_NAMES(load_error(*place.store()), "restore the database");
 }
 
+TEST_CASE("a ring whose row is gone is missed, and its history is kept") {
+  FOR_EACH_DATABASE();
+  const auto store = place.store(), other = place.store({.ring = "other"});
+  fill(*store, 3);
+  place.run("create table kept as select * from hsmseal_ring");
+  place.run("delete from hsmseal_ring");
+  const auto check_missed = [](RingStore& at) {
+    CHECK_NAMES(load_error(at), "restore the row");
+    CHECK_NAMES(message_of<StoreError>([&] { return at.head(); }), "restore the row");
+    for (const std::uint64_t first : {1, 3, 100}) {
+      CHECK_NAMES(message_of<StoreError>([&] { return at.compare_and_swap(std::nullopt, record(first, "new")); }),
+                  "restore the row");
+    }
+    CHECK_FALSE(at.compare_and_swap(record(3).head(), record(4)));
+    CHECK(at.history(9) == std::vector{record(3), record(2), record(1)});
+    CHECK(at.history(1) == std::vector{record(3)});
+  };
+  check_missed(*store);
+  check_missed(*place.store());
+  // The other rings of the database go on.
+  CHECK(other->load() == std::nullopt);
+  fill(*other, 1);
+  place.run("insert into hsmseal_ring select * from kept");
+  CHECK(store->load() == record(3));
+  CHECK(store->compare_and_swap(record(3).head(), record(4)));
+  CHECK(store->history(9).size() == 4);
+}
+
 TEST_CASE("many processes that start at once on an empty database all find their tables") {
   FOR_EACH_DATABASE();
   const int failed = failures_of_processes(8, [&] {
