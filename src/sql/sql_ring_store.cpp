@@ -163,6 +163,8 @@ bool SqlRingStore::swap(Connection& at, const std::optional<RingHead>& expected,
     if (tables.newest() == record) return true;
   } catch (const soci::soci_error& error) {
     throw Unanswered{reason_of_failure(error.get_error_message(), location_)};
+  } catch (const StoreError& error) {
+    throw Unanswered{error.what()};
   }
   throw Unanswered{"it is not the newest record after the commit"};
 }

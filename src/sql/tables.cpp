@@ -17,6 +17,7 @@ using soci::use;
 
 /// SOCI's 64-bit number; std::int64_t is another type on some systems.
 using Number = long long;
+using Mac = decltype(RingRecord::mac);
 
 Number number_of(std::uint64_t value) { return static_cast<Number>(value); }
 
@@ -25,26 +26,26 @@ std::uint64_t positive(Number value) {
   return static_cast<std::uint64_t>(value);
 }
 
-int digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  throw StoreError("a row of the ring has a mac that is not hexadecimal; restore the database");
+/// The 32 bytes that the text stands for; zeros if hsmseal would not have written it.
+///
+/// A text that was damaged is told by the ring, as a damaged body is: no record has zeros for its mac. Were it an error
+/// here, one such row would keep the whole history from who salvages it, who needs the bodies alone.
+Mac mac_of(std::string_view text) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  Mac mac{};
+  if (text.size() != 2 * mac.size() || text.find_first_not_of(kDigits) != std::string_view::npos) return mac;
+  for (std::size_t i = 0; i < mac.size(); ++i) {
+    mac[i] = static_cast<std::byte>(kDigits.find(text[2 * i]) * 16 + kDigits.find(text[2 * i + 1]));
+  }
+  return mac;
 }
 
-RingHead head_of(Number generation, const std::string& mac) {
-  RingHead head{.generation = positive(generation), .mac = {}};
-  if (mac.size() != 2 * head.mac.size()) {
-    throw StoreError("a row of the ring has a mac that is not 32 bytes; restore the database");
-  }
-  for (std::size_t i = 0; i < head.mac.size(); ++i) {
-    head.mac[i] = static_cast<std::byte>(digit(mac[2 * i]) * 16 + digit(mac[2 * i + 1]));
-  }
-  return head;
+RingHead head_of(Number generation, std::string_view mac) {
+  return {.generation = positive(generation), .mac = mac_of(mac)};
 }
 
-RingRecord record_of(Number generation, std::string body, const std::string& mac) {
-  const auto head = head_of(generation, mac);
-  return {.generation = head.generation, .body = std::move(body), .mac = head.mac};
+RingRecord record_of(Number generation, std::string body, std::string_view mac) {
+  return {.generation = positive(generation), .body = std::move(body), .mac = mac_of(mac)};
 }
 
 bool one_row(soci::details::prepare_temp_type& prepared) {
@@ -55,7 +56,7 @@ bool one_row(soci::details::prepare_temp_type& prepared) {
 
 }  // namespace
 
-std::optional<RingHead> Tables::head() {
+std::optional<RingHead> Tables::head_row() {
   Number generation = 0;
   std::string mac;
   session_ << "select generation, mac from hsmseal_ring where ring = :ring", into(generation), into(mac),
@@ -64,7 +65,7 @@ std::optional<RingHead> Tables::head() {
   return head_of(generation, mac);
 }
 
-std::optional<RingRecord> Tables::newest() {
+std::optional<RingRecord> Tables::newest_row() {
   Number generation = 0;
   std::string body, mac;
   session_ << "select generation, body, mac from hsmseal_ring where ring = :ring", into(generation), into(body),
@@ -73,11 +74,43 @@ std::optional<RingRecord> Tables::newest() {
   return record_of(generation, std::move(body), mac);
 }
 
+std::optional<std::uint64_t> Tables::newest_of_history() {
+  Number generation = 0;
+  auto indicator = soci::i_null;
+  session_ << "select max(generation) from hsmseal_history where ring = :ring", into(generation, indicator),
+      use(ring_, "ring");
+  if (indicator != soci::i_ok) return std::nullopt;
+  return positive(generation);
+}
+
+/// A ring whose row somebody deleted must not look like one that never was: a new one would take its place, and its
+/// history with it.
+template <typename Look, typename LookAtHistory>
+auto found_or_never_there(const Look& look, const LookAtHistory& look_at_history) {
+  auto found = look();
+  if (found || !look_at_history()) return found;
+  // Another host may have made the ring since the first look.
+  found = look();
+  if (!found) {
+    throw StoreError(
+        "the ring's row in hsmseal_ring is gone, but hsmseal_history still has its records; restore the row");
+  }
+  return found;
+}
+
+std::optional<RingHead> Tables::head() {
+  return found_or_never_there([this] { return head_row(); }, [this] { return newest_of_history(); });
+}
+
+std::optional<RingRecord> Tables::newest() {
+  return found_or_never_there([this] { return newest_row(); }, [this] { return newest_of_history(); });
+}
+
 std::vector<RingRecord> Tables::history(std::size_t most) {
   std::vector<RingRecord> records;
-  const auto newest = head();
+  const auto newest = newest_of_history();
   if (!newest) return records;
-  const Number after = number_of(newest->generation - std::min<std::uint64_t>(most, newest->generation));
+  const Number after = number_of(*newest - std::min<std::uint64_t>(most, *newest));
   Number generation = 0;
   std::string body, mac;
   soci::statement statement =
@@ -111,9 +144,8 @@ bool Tables::replace(const std::optional<RingHead>& expected, const RingRecord& 
 void Tables::remember(const RingRecord& record) {
   const Number generation = number_of(record.generation);
   const Number oldest = generation - static_cast<Number>(kHistoryKept);
-  // Those from here on are there only if somebody removed the ring's row and left its history.
-  session_ << "delete from hsmseal_history where ring = :ring and (generation <= :oldest or generation >= :generation)",
-      use(ring_, "ring"), use(oldest, "oldest"), use(generation, "generation");
+  session_ << "delete from hsmseal_history where ring = :ring and generation <= :oldest", use(ring_, "ring"),
+      use(oldest, "oldest");
   const std::string mac = core::to_hex(record.mac);
   session_ << "insert into hsmseal_history (ring, generation, body, mac) values (:ring, :generation, :body, :mac)",
       use(ring_, "ring"), use(generation, "generation"), use(record.body, "body"), use(mac, "mac");

@@ -21,9 +21,11 @@ class Tables {
  public:
   Tables(soci::session& session, const std::string& ring) : session_(session), ring_(ring) {}
 
+  /// @throws StoreError  also if there is a history, but no newest record.
   [[nodiscard]] std::optional<RingHead> head();
+  /// @throws StoreError  as head().
   [[nodiscard]] std::optional<RingRecord> newest();
-  /// Newest first.
+  /// Newest first; also if there is no newest record any more.
   [[nodiscard]] std::vector<RingRecord> history(std::size_t most);
 
   /// Puts `record` in the place of the newest one, `expected`; a first one of its own if there is none.
@@ -41,6 +43,10 @@ class Tables {
   [[nodiscard]] std::optional<std::uint64_t> add_usage(const std::string& kek_id, std::uint64_t block);
 
  private:
+  [[nodiscard]] std::optional<RingHead> head_row();
+  [[nodiscard]] std::optional<RingRecord> newest_row();
+  [[nodiscard]] std::optional<std::uint64_t> newest_of_history();
+
   soci::session& session_;
   const std::string& ring_;
 };
