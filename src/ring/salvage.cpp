@@ -68,8 +68,8 @@ std::vector<CredentialSet> sets_of(const std::vector<FoundKey>& keys) {
 
 Body salvaged_body(const RingId& ring, std::vector<CredentialSet> sets) {
   std::ranges::stable_sort(sets, {}, &CredentialSet::version);
-  const auto twice = std::ranges::unique(sets, {}, &CredentialSet::version);
-  sets.erase(twice.begin(), twice.end());
+  const auto same = [](const CredentialSet& one, const CredentialSet& other) { return one.version == other.version; };
+  sets.erase(std::unique(sets.begin(), sets.end(), same), sets.end());
   Body body;
   body.id = ring;
   body.sets = std::move(sets);
