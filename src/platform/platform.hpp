@@ -31,6 +31,9 @@ struct Pages {
 [[nodiscard]] Pages allocate_pages(std::size_t size);
 void release_pages(void* address, std::size_t size) noexcept;
 
+/// A clock that never goes back, and goes on while the machine is suspended.
+[[nodiscard]] std::chrono::steady_clock::time_point time_since_boot() noexcept;
+
 /// A file by what it is, not by what it is called.
 struct FileIdentity {
   std::uint64_t device = 0, inode = 0;

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <new>
 #include <span>
 #include <string>
@@ -183,6 +184,20 @@ Pages allocate_pages(std::size_t size) {
 }
 
 void release_pages(void* address, std::size_t size) noexcept { ::munmap(address, size); }
+
+std::chrono::steady_clock::time_point time_since_boot() noexcept {
+#if defined(CLOCK_BOOTTIME)
+  constexpr clockid_t id = CLOCK_BOOTTIME;
+#elif defined(CLOCK_MONOTONIC_RAW)
+  constexpr clockid_t id = CLOCK_MONOTONIC_RAW;  // macOS: counts sleep, too
+#else
+  constexpr clockid_t id = CLOCK_MONOTONIC;
+#endif
+  timespec now{};
+  ::clock_gettime(id, &now);
+  const auto since_boot = std::chrono::seconds{now.tv_sec} + std::chrono::nanoseconds{now.tv_nsec};
+  return std::chrono::steady_clock::time_point{since_boot};
+}
 
 TrustedLibrary trusted_library(const std::filesystem::path& path) {
   if (!path.is_absolute()) {

@@ -2,12 +2,14 @@
 // writes and locks was only compiled.
 #include "platform/platform.hpp"
 
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
 #include <optional>
 #include <random>
+#include <ratio>
 #include <span>
 #include <string>
 #include <string_view>
@@ -330,6 +332,13 @@ class NewFile {
 };
 
 }  // namespace
+
+std::chrono::steady_clock::time_point time_since_boot() noexcept {
+  ULONGLONG since_boot = 0;
+  ::QueryInterruptTimePrecise(&since_boot);
+  using Tick = std::chrono::duration<std::int64_t, std::ratio<1, 10'000'000>>;
+  return std::chrono::steady_clock::time_point{Tick{static_cast<std::int64_t>(since_boot)}};
+}
 
 TrustedLibrary trusted_library(const std::filesystem::path& path) {
   if (!path.is_absolute()) {
