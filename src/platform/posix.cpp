@@ -104,6 +104,17 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
   return path.has_parent_path() ? path.parent_path() : ".";
 }
 
+/// Who can write a folder can take a file out of it, and a file that is missing is made anew.
+void check_folder(const std::filesystem::path& file) {
+  const auto folder = folder_of(file);
+  struct stat status {};
+  if (::stat(folder.c_str(), &status) != 0) return;  // what uses the file says why
+  if ((status.st_mode & S_IWOTH) == 0 || (status.st_mode & S_ISVTX) != 0) return;
+  throw InvalidArgumentError(
+      fmt::format("file '{}' lies in '{}', which everybody may write, and so remove the file; run: chmod o-w '{}'",
+                  file.string(), folder.string(), folder.string()));
+}
+
 Descriptor open_folder(const std::filesystem::path& folder) {
   return Descriptor{::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
 }
@@ -132,6 +143,7 @@ class NewFile {
   }
 
   [[nodiscard]] static NewFile beside(const std::filesystem::path& path) {
+    check_folder(path);
     struct stat status {};
     if (::lstat(path.c_str(), &status) == 0) check_regular(status, path);
     std::string name = folder_of(path) / ".hsmseal-XXXXXX";
@@ -269,6 +281,7 @@ SecretBytes read_private_file(const std::filesystem::path& path, std::size_t mos
 }
 
 std::optional<std::string> read_trusted_file(const std::filesystem::path& path, std::size_t most) {
+  check_folder(path);
   const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW)};
   struct stat status {};
   if (file.get() < 0 || ::fstat(file.get(), &status) != 0) {
