@@ -34,6 +34,9 @@ void release_pages(void* address, std::size_t size) noexcept;
 /// A clock that never goes back, and goes on while the machine is suspended.
 [[nodiscard]] std::chrono::steady_clock::time_point time_since_boot() noexcept;
 
+/// A path for messages, in UTF-8: path::string() depends on the code page on Windows, and throws for what that lacks.
+[[nodiscard]] std::string shown(const std::filesystem::path& path);
+
 /// A file by what it is, not by what it is called.
 struct FileIdentity {
   std::uint64_t device = 0, inode = 0;

@@ -197,6 +197,8 @@ Pages allocate_pages(std::size_t size) {
 
 void release_pages(void* address, std::size_t size) noexcept { ::munmap(address, size); }
 
+std::string shown(const std::filesystem::path& path) { return path.string(); }
+
 std::chrono::steady_clock::time_point time_since_boot() noexcept {
 #if defined(CLOCK_BOOTTIME)
   constexpr clockid_t id = CLOCK_BOOTTIME;

@@ -49,9 +49,6 @@ std::string utf8(std::wstring_view text) {
   return result;
 }
 
-/// For messages: path::string() depends on the code page, and throws for what that lacks.
-std::string shown(const std::filesystem::path& path) { return utf8(path.native()); }
-
 std::wstring utf16(std::string_view text) {
   const auto length = static_cast<int>(text.size());
   const int size = ::MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, text.data(), length, nullptr, 0);
@@ -332,6 +329,8 @@ class NewFile {
 };
 
 }  // namespace
+
+std::string shown(const std::filesystem::path& path) { return utf8(path.native()); }
 
 std::chrono::steady_clock::time_point time_since_boot() noexcept {
   ULONGLONG since_boot = 0;
