@@ -316,7 +316,12 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
 void check_can_replace(const std::filesystem::path& path) { static_cast<void>(NewFile::beside(path)); }
 
 void write_new_file(const std::filesystem::path& path, std::string_view content) {
-  NewFile file{::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR), path, path};
+  const int made = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
+  if (made < 0 && errno == EEXIST) {
+    throw InvalidArgumentError(fmt::format("file '{}' cannot be written: {}; it is not overwritten: name a new file",
+                                           path.string(), reason(EEXIST)));
+  }
+  NewFile file{made, path, path};
   file.fill(content);
   sync_folder(path);
   file.keep();

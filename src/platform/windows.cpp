@@ -282,7 +282,11 @@ class NewFile {
     SECURITY_ATTRIBUTES attributes{sizeof(attributes), descriptor, FALSE};
     const HANDLE handle =
         ::CreateFileW(name_.c_str(), GENERIC_WRITE, 0, &attributes, CREATE_NEW, FILE_ATTRIBUTE_NORMAL, nullptr);
-    if (handle == INVALID_HANDLE_VALUE) throw failure("cannot write file", path_, ::GetLastError());
+    if (handle == INVALID_HANDLE_VALUE) {
+      const DWORD error = ::GetLastError();
+      if (error != ERROR_FILE_EXISTS) throw failure("cannot write file", path_, error);
+      throw refusal("cannot write file '{}': {}; it is not overwritten: name a new file", shown(path_), reason(error));
+    }
     file_.reset(handle);
   }
   NewFile(const NewFile&) = delete;

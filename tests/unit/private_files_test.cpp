@@ -268,7 +268,7 @@ TEST_CASE("a new file is made only where there is nothing") {
   fs::create_symlink(place.folder / "nothing", dangling);
   const auto entries = place.entries();
   for (const auto& path : {place.file, link, dangling, place.folder}) {
-    CHECK(contains(write_refusal(write_new_file, path), "File exists"));
+    CHECK(contains(write_refusal(write_new_file, path), "File exists; it is not overwritten: name a new file"));
   }
   write_refusal(write_new_file, place.folder / "no folder" / "file");
   CHECK(content_of(place.file) == "old");
