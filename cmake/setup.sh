@@ -14,14 +14,19 @@
 #   HSMSEAL_REQUIRE_ALL=1       a compiler warning fails the build, too (for CI); no test is ever skipped
 set -eu
 
+# The goals as the lines above tell them.
 usage() {
-  echo "usage: sh cmake/setup.sh demo|test|soak|build|deps" >&2
-  exit 2
+  echo "usage:"
+  sed -n 's/^#   sh cmake/  sh cmake/p' "$0"
 }
 
-[ $# -eq 1 ] || usage
-goal=$1
-case $goal in demo | test | soak | build | deps) ;; *) usage ;; esac
+goal=${1:-}
+[ $# -le 1 ] || goal=
+case $goal in
+  demo | test | soak | build | deps) ;;
+  -h | --help) usage; exit 0 ;;
+  *) usage >&2; exit 2 ;;
+esac
 
 cd "$(dirname "$0")/.."
 build=${HSMSEAL_BUILD_DIR:-build}
@@ -46,6 +51,7 @@ stage $now $(($(date +%s) - begin)) s"
 report() {
   code=$?
   trap - EXIT
+  with_cluster || echo "could not take back $cluster_conf" >&2
   [ -z "$log" ] || rm -f "$log"
   echo "$times"
   [ "$now" = none ] || echo "stage $now failed after $(($(date +%s) - begin)) s"
@@ -113,21 +119,27 @@ stage_deps() {
 }
 
 # PostgreSQL's package makes a database cluster and starts it. The tests start servers of their own, so it is told not
-# to for this one time; what is there already is left alone.
+# to for this one time, whether installing succeeds or not; what is there already is left alone.
 cluster_conf=/etc/postgresql-common/createcluster.conf
+cluster_conf_of_package=/usr/share/postgresql-common/createcluster.conf
 cluster_conf_is_ours=
 
 without_cluster() {
   [ ! -e $cluster_conf ] || return 0
+  cluster_conf_is_ours=yes
   # shellcheck disable=SC2086 # sudo, or nothing
   quietly $sudo sh -c "mkdir -p ${cluster_conf%/*} && echo 'create_main_cluster = false' > $cluster_conf"
-  cluster_conf_is_ours=yes
 }
 
 with_cluster() {
   [ -n "$cluster_conf_is_ours" ] || return 0
-  # shellcheck disable=SC2086 # sudo, or nothing
-  quietly $sudo cp /usr/share/postgresql-common/createcluster.conf $cluster_conf
+  cluster_conf_is_ours=
+  if [ -e $cluster_conf_of_package ]; then
+    $sudo cp $cluster_conf_of_package $cluster_conf
+  else # the package did not come
+    $sudo rm -f $cluster_conf
+    $sudo rmdir "${cluster_conf%/*}" 2>/dev/null || :
+  fi
 }
 
 check_tools() {

@@ -22,6 +22,9 @@ class HSMSEAL_API PinSource {
   using Callback = std::function<SecretBytes(const TokenSelector&)>;
 
   /// The first line of a file of at most 4096 bytes that neither the group nor others may read or write.
+  /// The path is made absolute at once: a process that changes its folder later reads the same file.
+  ///
+  /// @throws InvalidArgumentError  the path is empty.
   [[nodiscard]] static PinSource file(std::filesystem::path path);
 
   /// The value of an environment variable. Other processes of the same user can read it; a file is safer.

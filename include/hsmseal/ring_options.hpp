@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 
+#include <hsmseal/export.hpp>
 #include <hsmseal/observer.hpp>
 
 namespace hsmseal {
@@ -30,6 +31,13 @@ struct RingSettings {
   bool operator==(const RingSettings&) const = default;
 };
 
+/// The default clock of a ring. It goes on while the machine sleeps, unlike std::chrono::steady_clock on most systems.
+///
+/// A virtual machine that was paused, or restored from a snapshot, may not notice: restart the process then.
+///
+/// Thread safety: any thread.
+[[nodiscard]] HSMSEAL_API std::chrono::steady_clock::time_point time_since_boot();
+
 /// How a ring behaves in this process.
 struct RingOptions {
   std::shared_ptr<Observer> observer = {};  ///< null: nobody is told
@@ -38,7 +46,7 @@ struct RingOptions {
   /// another host has archived or removed; KeyRing::restore() brings such a set back.
   std::chrono::milliseconds keep_sealing{0};
   /// The clock that tells how old this process's view is; replaced in tests. It must not jump.
-  std::function<std::chrono::steady_clock::time_point()> clock = std::chrono::steady_clock::now;
+  std::function<std::chrono::steady_clock::time_point()> clock = time_since_boot;
 };
 
 }  // namespace hsmseal

@@ -36,8 +36,10 @@ struct HSMSEAL_API PinnedRing {
 ///
 /// Without it somebody who writes the store could swap the whole ring, and new secrets would go to that writer's key.
 /// A pin's file is kept where the application's other trusted files are: on a local disk, not in the database, neither
-/// it nor its folder writable by others; not a symbolic link. Processes of one user and host may share it; it is
-/// replaced atomically, never written in place, so in a container the folder is mounted, not the file.
+/// it nor its folder writable by others; not a symbolic link. A folder that everybody may write is refused unless it is
+/// sticky, since they could remove the pin; one that a group may write is not, since many users have a group of their
+/// own. Processes of one user and host may share it; it is replaced atomically, never written in place, so in a
+/// container the folder is mounted, not the file.
 /// src/FORMAT.md section 6.6.
 ///
 /// All makers throw InvalidArgumentError for what cannot be a file's path or a pinned ring.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
@@ -26,10 +27,13 @@ void keep_first_line(SecretBytes& content) {
 }  // namespace
 
 PinSource PinSource::file(std::filesystem::path path) {
+  std::error_code error;
+  path = std::filesystem::absolute(path, error);
+  if (error || path.empty()) throw InvalidArgumentError("a PIN file needs the path of a file");
   return {Kind::Pin, [path = std::move(path)](const TokenSelector&) {
             SecretBytes pin = platform::read_private_file(path, kMaxPinFileBytes);
             keep_first_line(pin);
-            if (pin.empty()) throw InvalidArgumentError(fmt::format("PIN file '{}' is empty", path.string()));
+            if (pin.empty()) throw InvalidArgumentError(fmt::format("PIN file '{}' is empty", platform::shown(path)));
             return pin;
           }};
 }

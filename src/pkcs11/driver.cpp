@@ -46,18 +46,23 @@ void check_complete(const CK_FUNCTION_LIST& list) {
 
 std::atomic<bool> ending = false;
 
+[[noreturn]] void throw_start_failure(std::string_view function, CK_RV rv, const std::filesystem::path& library) {
+  throw TokenError(failure(function, rv), fmt::format("{} by driver '{}'; check the driver's own configuration",
+                                                      failure_text(function, rv, ""), platform::shown(library)));
+}
+
 CK_FUNCTION_LIST_PTR function_list(const std::filesystem::path& path) {
   void* const library = platform::open_library(path);
   const auto get_list = reinterpret_cast<CK_C_GetFunctionList>(platform::library_symbol(library, "C_GetFunctionList"));
   if (get_list == nullptr) {
     throw InvalidArgumentError(
         fmt::format("'{}' is not a PKCS#11 library: it has no C_GetFunctionList; give the vendor's PKCS#11 library",
-                    path.string()));
+                    platform::shown(path)));
   }
   CK_FUNCTION_LIST_PTR functions = nullptr;
-  if (const CK_RV rv = get_list(&functions); rv != CKR_OK) throw_failure("C_GetFunctionList", rv, "");
+  if (const CK_RV rv = get_list(&functions); rv != CKR_OK) throw_start_failure("C_GetFunctionList", rv, path);
   if (functions == nullptr || functions->version.major != 2) {
-    throw InvalidArgumentError(fmt::format("'{}' offers no PKCS#11 2.x function list", path.string()));
+    throw InvalidArgumentError(fmt::format("'{}' offers no PKCS#11 2.x function list", platform::shown(path)));
   }
   check_complete(*functions);
   return functions;
@@ -106,7 +111,7 @@ void Driver::initialise() {
     options_.concurrency = Concurrency::Serialized;
     rv = CKR_OK;
   }
-  if (rv != CKR_OK) throw_failure("C_Initialize", rv, "");
+  if (rv != CKR_OK) throw_start_failure("C_Initialize", rv, options_.library);
 }
 
 std::shared_ptr<Driver> Driver::load(const DriverOptions& options) {
@@ -117,7 +122,7 @@ std::shared_ptr<Driver> Driver::load(const DriverOptions& options) {
     if (!same_start(found->second.options, options)) {
       throw InvalidArgumentError(
           fmt::format("driver '{}' is loaded already with another start-up string, environment or concurrency",
-                      library.path.string()));
+                      platform::shown(library.path)));
     }
     return found->second.driver;
   }

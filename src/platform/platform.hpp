@@ -31,6 +31,12 @@ struct Pages {
 [[nodiscard]] Pages allocate_pages(std::size_t size);
 void release_pages(void* address, std::size_t size) noexcept;
 
+/// A clock that never goes back, and goes on while the machine is suspended.
+[[nodiscard]] std::chrono::steady_clock::time_point time_since_boot() noexcept;
+
+/// A path for messages, in UTF-8: path::string() depends on the code page on Windows, and throws for what that lacks.
+[[nodiscard]] std::string shown(const std::filesystem::path& path);
+
 /// A file by what it is, not by what it is called.
 struct FileIdentity {
   std::uint64_t device = 0, inode = 0;
@@ -63,15 +69,16 @@ struct TrustedLibrary {
 /// Reads a small file that everybody may read, but only its owner may change.
 /// @returns nothing if there is no such file.
 /// @throws InvalidArgumentError  a link, not a regular file, writable by group or others, owned by a user other than this
-///         process's or root, larger than `most` bytes, or not readable.
+///         process's or root, larger than `most` bytes, or not readable; or, even if there is none, its folder is
+///         writable by others and not sticky (Windows: not looked at).
 [[nodiscard]] std::optional<std::string> read_trusted_file(const std::filesystem::path& path, std::size_t most);
 
 /// Replaces a file, or makes it, with mode 600: a reader finds the old content or the new, whole, even after a crash.
 ///
 /// A link is refused: the new file would take the link's place and not that of what it leads to. Two processes that
 /// replace a file because of what they read in it need a FolderLock as well.
-/// @throws InvalidArgumentError  with the system's reason. The old file is as it was, unless only the folder could not be
-///         forced to the disk.
+/// @throws InvalidArgumentError  with the system's reason, or for a folder that read_trusted_file() refuses. The old file
+///         is as it was, unless only the folder could not be forced to the disk.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 
 /// Makes the temporary file that write_file_atomically() would make, and removes it.

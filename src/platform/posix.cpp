@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <new>
 #include <span>
 #include <string>
@@ -103,6 +104,17 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
   return path.has_parent_path() ? path.parent_path() : ".";
 }
 
+/// Who can write a folder can take a file out of it, and a file that is missing is made anew.
+void check_folder(const std::filesystem::path& file) {
+  const auto folder = folder_of(file);
+  struct stat status {};
+  if (::stat(folder.c_str(), &status) != 0) return;  // what uses the file says why
+  if ((status.st_mode & S_IWOTH) == 0 || (status.st_mode & S_ISVTX) != 0) return;
+  throw InvalidArgumentError(
+      fmt::format("file '{}' lies in '{}', which everybody may write, and so remove the file; run: chmod o-w '{}'",
+                  file.string(), folder.string(), folder.string()));
+}
+
 Descriptor open_folder(const std::filesystem::path& folder) {
   return Descriptor{::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
 }
@@ -131,6 +143,7 @@ class NewFile {
   }
 
   [[nodiscard]] static NewFile beside(const std::filesystem::path& path) {
+    check_folder(path);
     struct stat status {};
     if (::lstat(path.c_str(), &status) == 0) check_regular(status, path);
     std::string name = folder_of(path) / ".hsmseal-XXXXXX";
@@ -183,6 +196,22 @@ Pages allocate_pages(std::size_t size) {
 }
 
 void release_pages(void* address, std::size_t size) noexcept { ::munmap(address, size); }
+
+std::string shown(const std::filesystem::path& path) { return path.string(); }
+
+std::chrono::steady_clock::time_point time_since_boot() noexcept {
+#if defined(CLOCK_BOOTTIME)
+  constexpr clockid_t id = CLOCK_BOOTTIME;
+#elif defined(CLOCK_MONOTONIC_RAW)
+  constexpr clockid_t id = CLOCK_MONOTONIC_RAW;  // macOS: counts sleep, too
+#else
+  constexpr clockid_t id = CLOCK_MONOTONIC;
+#endif
+  timespec now{};
+  ::clock_gettime(id, &now);
+  const auto since_boot = std::chrono::seconds{now.tv_sec} + std::chrono::nanoseconds{now.tv_nsec};
+  return std::chrono::steady_clock::time_point{since_boot};
+}
 
 TrustedLibrary trusted_library(const std::filesystem::path& path) {
   if (!path.is_absolute()) {
@@ -254,6 +283,7 @@ SecretBytes read_private_file(const std::filesystem::path& path, std::size_t mos
 }
 
 std::optional<std::string> read_trusted_file(const std::filesystem::path& path, std::size_t most) {
+  check_folder(path);
   const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW)};
   struct stat status {};
   if (file.get() < 0 || ::fstat(file.get(), &status) != 0) {
@@ -286,7 +316,12 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
 void check_can_replace(const std::filesystem::path& path) { static_cast<void>(NewFile::beside(path)); }
 
 void write_new_file(const std::filesystem::path& path, std::string_view content) {
-  NewFile file{::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR), path, path};
+  const int made = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
+  if (made < 0 && errno == EEXIST) {
+    throw InvalidArgumentError(fmt::format("file '{}' cannot be written: {}; it is not overwritten: name a new file",
+                                           path.string(), reason(EEXIST)));
+  }
+  NewFile file{made, path, path};
   file.fill(content);
   sync_folder(path);
   file.keep();

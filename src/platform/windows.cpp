@@ -2,12 +2,14 @@
 // writes and locks was only compiled.
 #include "platform/platform.hpp"
 
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
 #include <optional>
 #include <random>
+#include <ratio>
 #include <span>
 #include <string>
 #include <string_view>
@@ -46,9 +48,6 @@ std::string utf8(std::wstring_view text) {
   ::WideCharToMultiByte(CP_UTF8, 0, text.data(), length, result.data(), size, nullptr, nullptr);
   return result;
 }
-
-/// For messages: path::string() depends on the code page, and throws for what that lacks.
-std::string shown(const std::filesystem::path& path) { return utf8(path.native()); }
 
 std::wstring utf16(std::string_view text) {
   const auto length = static_cast<int>(text.size());
@@ -283,7 +282,11 @@ class NewFile {
     SECURITY_ATTRIBUTES attributes{sizeof(attributes), descriptor, FALSE};
     const HANDLE handle =
         ::CreateFileW(name_.c_str(), GENERIC_WRITE, 0, &attributes, CREATE_NEW, FILE_ATTRIBUTE_NORMAL, nullptr);
-    if (handle == INVALID_HANDLE_VALUE) throw failure("cannot write file", path_, ::GetLastError());
+    if (handle == INVALID_HANDLE_VALUE) {
+      const DWORD error = ::GetLastError();
+      if (error != ERROR_FILE_EXISTS) throw failure("cannot write file", path_, error);
+      throw refusal("cannot write file '{}': {}; it is not overwritten: name a new file", shown(path_), reason(error));
+    }
     file_.reset(handle);
   }
   NewFile(const NewFile&) = delete;
@@ -330,6 +333,15 @@ class NewFile {
 };
 
 }  // namespace
+
+std::string shown(const std::filesystem::path& path) { return utf8(path.native()); }
+
+std::chrono::steady_clock::time_point time_since_boot() noexcept {
+  ULONGLONG since_boot = 0;
+  ::QueryInterruptTimePrecise(&since_boot);
+  using Tick = std::chrono::duration<std::int64_t, std::ratio<1, 10'000'000>>;
+  return std::chrono::steady_clock::time_point{Tick{static_cast<std::int64_t>(since_boot)}};
+}
 
 TrustedLibrary trusted_library(const std::filesystem::path& path) {
   if (!path.is_absolute()) {

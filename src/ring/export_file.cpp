@@ -1,6 +1,7 @@
 #include "ring/export_file.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <cstdint>
 #include <fstream>
@@ -14,6 +15,7 @@
 
 #include "core/hex.hpp"
 #include "crypto/crypto.hpp"
+#include "platform/platform.hpp"
 
 namespace hsmseal::ring {
 namespace {
@@ -59,7 +61,12 @@ RingRecord read_export(std::string_view content) {
 }
 
 std::string read_export_file(const std::filesystem::path& path) {
-  const auto unreadable = [&] { return InvalidArgumentError("cannot read the exported ring " + path.string()); };
+  const auto unreadable = [&] {
+    const int error = errno;
+    return InvalidArgumentError(fmt::format("cannot read the exported ring '{}': {}", platform::shown(path),
+                                            std::generic_category().message(error != 0 ? error : EIO)));
+  };
+  errno = 0;
   std::ifstream file{path, std::ios::binary};
   if (!file.is_open()) throw unreadable();
   std::string text;

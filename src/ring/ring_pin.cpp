@@ -46,6 +46,8 @@ RingPin RingPin::in_process() { return RingPin{std::make_shared<PinKeeper>()}; }
 namespace ring {
 namespace {
 
+using platform::shown;
+
 constexpr std::string_view kName = "hsmseal-pin ", kThisFormat = "1";
 constexpr std::uint64_t kMaxGeneration = std::numeric_limits<std::int64_t>::max();
 constexpr std::size_t kMaxFileBytes = 512;  // more than any pin has, and any first line of a later format
@@ -99,12 +101,6 @@ const PinnedRing& newer(const PinnedRing& in_file, const PinnedRing& in_memory) 
         in_memory.generation));
   }
   return in_file.generation > in_memory.generation ? in_file : in_memory;
-}
-
-/// For messages: path::string() depends on the code page on Windows, and throws for what that lacks.
-std::string shown(const std::filesystem::path& path) {
-  const auto text = path.u8string();
-  return {text.begin(), text.end()};
 }
 
 std::filesystem::path absolute_file(const std::filesystem::path& path) {

@@ -117,8 +117,7 @@ TEST_CASE("a process killed at a random instant leaves a ring whose envelopes op
   const int kills = soaking() ? 250 : 4;
   long orphans = 0;
   for (int i = 0; i < kills; ++i) {
-    const auto outcome =
-        scene.run_and_kill("churn " + std::to_string(i), static_cast<long>(30'000 + random() % 400'000));
+    const auto outcome = scene.run_and_kill("churn " + std::to_string(i), static_cast<long>(random() % 300'000));
     INFO("kill " << i << ": " << outcome.output);
     REQUIRE(outcome.killed);
     const auto check = scene.run("check");
@@ -130,5 +129,5 @@ TEST_CASE("a process killed at a random instant leaves a ring whose envelopes op
   }
   const std::string last = scene.must("check");
   WARN((database == Database::Sqlite ? "SQLite: " : "PostgreSQL: ") << kills << " kills; at the end: " << last);
-  CHECK(told(last, "opened") > 0);
+  CHECK(told(last, "opened") >= kills);
 }

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -9,6 +10,7 @@
 #include <fmt/format.h>
 
 #include <hsmseal/envelope.hpp>
+#include <hsmseal/envelope_header.hpp>
 #include <hsmseal/key_ring.hpp>
 #include <hsmseal/sql_ring_store.hpp>
 
@@ -36,13 +38,30 @@ double median_us(int runs, const Work& work) {
   return times[static_cast<std::size_t>(runs) / 2];
 }
 
-/// A ring of many sets, the newest active, as a record. Adding them one by one would be measured elsewhere.
-RingRecord record_of_many(Version sets, const std::shared_ptr<SoftwareProvider>& provider) {
+/// A ring of many sets, the newest active, and envelopes from when older ones were.
+struct ManySets {
+  RingRecord record;
+  std::map<Version, std::string> sealed;  ///< under the first set, one in the middle, and the last
+};
+
+/// Adding the sets one by one would be measured elsewhere.
+ManySets ring_of_many(Version sets, const std::shared_ptr<SoftwareProvider>& provider) {
   const auto store = memory_ring_store();
   static_cast<void>(KeyRing::create(store, provider, {.token = "t"}, RingPin::in_process()));
   ring::Body body = ring::from_text(store->load()->body);
   const CredentialSet first = body.sets.front();
+  ManySets made;
   const SecretBytes ring_key = ring::unwrap_ring_key(*provider->connect(first.key), body.id, first);
+  const auto seal_if_asked = [&](Version version) {
+    body.next_version = version + 1;
+    if (version != 1 && version != sets / 2 && version != sets) return;
+    made.record = ring::record_of(body, ring_key);
+    const auto now = memory_ring_store();
+    REQUIRE(now->compare_and_swap(std::nullopt, made.record));
+    const KeyRing ring = KeyRing::open(now, provider, RingPin::in_process());
+    made.sealed[version] = EnvelopeEncryptor{ring}.seal_text(fmt::format("secret {}", version), kNoContext);
+  };
+  seal_if_asked(1);
   for (Version version = 2; version <= sets; ++version) {
     CredentialSet set = first;
     set.version = version;
@@ -52,9 +71,9 @@ RingRecord record_of_many(Version sets, const std::shared_ptr<SoftwareProvider>&
     body.sets.back().state = SetState::Archived;
     body.sets.back().archived_at = set.created_at;
     body.sets.push_back(std::move(set));
+    seal_if_asked(version);
   }
-  body.next_version = sets + 1;
-  return ring::record_of(body, ring_key);
+  return made;
 }
 
 struct Figures {
@@ -65,7 +84,7 @@ Figures measure(Version sets) {
   const ScratchDirectory folder;
   const auto provider = std::make_shared<SoftwareProvider>();
   const std::string url = "sqlite:" + (folder.path() / "ring.db").string();
-  const RingRecord record = record_of_many(sets, provider);
+  const auto [record, sealed] = ring_of_many(sets, provider);
   REQUIRE(sql_ring_store(url)->compare_and_swap(std::nullopt, record));
   auto now = std::make_shared<std::chrono::steady_clock::time_point>();
   const RingOptions options{.clock = [now] { return *now; }};
@@ -75,6 +94,11 @@ Figures measure(Version sets) {
   figures.open = median_us(5, open);
   KeyRing ring = open();
   const EnvelopeEncryptor vault{ring};
+  REQUIRE(sealed.size() == 3);
+  for (const auto& [version, text] : sealed) {
+    CHECK(inspect_text(text).version == version);
+    CHECK(vault.open_text(text, kNoContext).text() == fmt::format("secret {}", version));
+  }
   const auto seal = [&] { static_cast<void>(vault.seal_text("x", kNoContext)); };
   figures.seal = median_us(1'001, seal);
   figures.look = median_us(101, [&] {

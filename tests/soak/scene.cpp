@@ -1,11 +1,13 @@
 #include "soak/scene.hpp"
 
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <stdexcept>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
@@ -23,6 +25,13 @@ namespace fs = std::filesystem;
 std::string read_file(const fs::path& path) {
   std::ifstream file(path);
   return {std::istreambuf_iterator<char>{file}, {}};
+}
+
+/// Something else after each change of a file.
+std::pair<std::uintmax_t, fs::file_time_type> state_of(const fs::path& path) {
+  std::error_code missing;
+  const auto size = fs::file_size(path, missing);
+  return {size, fs::last_write_time(path, missing)};
 }
 
 }  // namespace
@@ -78,15 +87,28 @@ std::string Scene::must(const std::string& action) const {
 
 Scene::Outcome Scene::run_and_kill(const std::string& action, long microseconds) const {
   const std::string line = command(action, {}, "output");
+  const fs::path envelopes = folder() / "envelopes";
+  const auto before = state_of(envelopes);
   const pid_t child = fork();
   if (child == 0) {
     execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
     _exit(127);
   }
-  usleep(static_cast<useconds_t>(microseconds));
-  kill(child, SIGKILL);
+  // On a loaded machine a worker takes longer to start than it then has to live.
+  const auto end = std::chrono::steady_clock::now() + std::chrono::minutes{1};
   int status = 0;
-  waitpid(child, &status, 0);
+  bool sealed = false, ended = false;
+  while (!sealed && !ended && std::chrono::steady_clock::now() < end) {
+    usleep(1'000);
+    sealed = state_of(envelopes) != before;
+    ended = waitpid(child, &status, WNOHANG) == child;
+  }
+  if (!ended) {
+    if (sealed) usleep(static_cast<useconds_t>(microseconds));
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+  }
+  if (!sealed) throw std::runtime_error(action + " sealed nothing: " + read_file(folder() / "output"));
   return {WIFSIGNALED(status) != 0, WEXITSTATUS(status), read_file(folder() / "output")};
 }
 

@@ -40,7 +40,8 @@ class Scene {
               const std::string& output = "output") const;
   /// Fails the test if the worker fails.
   std::string must(const std::string& action) const;
-  /// Kills the worker after some microseconds, unless it ends before.
+  /// Kills the worker some microseconds after it has sealed its first envelope, unless it ends before.
+  /// @throws std::runtime_error  it sealed none in a minute; with what it said.
   Outcome run_and_kill(const std::string& action, long microseconds) const;
 
   /// How many instants an action has at which it may be killed, see kill_at.c.

@@ -93,6 +93,8 @@ TEST_CASE("eight processes on one ring, four of them changing it, agree") {
     if (event.what == "activated") activated.push_back(event);
     if (event.version != 0) CHECK(added.insert(event.version).second);  // no version twice
   }
+  REQUIRE_FALSE(activated.empty());
+  CHECK(changes["key-refused"] < changes["activated"]);
   int stale = 0;
   for (const Seal& seal : seals) stale += seal.version < must_name(activated, seal.start) ? 1 : 0;
   CHECK(stale == 0);

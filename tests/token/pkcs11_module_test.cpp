@@ -32,6 +32,11 @@ CK_FUNCTION_LIST* function_list_of(void* get_function_list) {
   return list;
 }
 
+/// How the message ends when a driver does not start.
+std::string of_driver(const DriverOptions& options) {
+  return " by driver '" + options.library.string() + "'; check the driver's own configuration";
+}
+
 /// The list of the driver that SoftHsm::instance() has loaded.
 CK_FUNCTION_LIST* softhsm_list() {
   const auto module = SoftHsm::instance().module();
@@ -204,7 +209,7 @@ TEST_CASE("the start-up string reaches C_Initialize, and none passes NULL") {
   CHECK(error.function() == "C_Initialize");
   CHECK(error.rv_name() == "CKR_ARGUMENTS_BAD");
   CHECK_FALSE(error.retryable());
-  CHECK(std::string{error.what()} == "C_Initialize failed: CKR_ARGUMENTS_BAD (0x7)");
+  CHECK(std::string{error.what()} == "C_Initialize failed: CKR_ARGUMENTS_BAD (0x7)" + of_driver(options));
   CHECK(hsm.module()->tokens().size() == 1);
   CHECK(hsm.calls("C_Initialize") == 2);
 }
@@ -224,7 +229,7 @@ TEST_CASE("a driver without the file it needs fails in C_GetFunctionList") {
   DriverOptions options = hsm.driver();
   options.environment["HSMSEAL_FORWARD_TO"] = "/nonexistent";
   const auto error = error_of<TokenError>([&] { return Pkcs11Module::load(options); });
-  CHECK(std::string{error.what()} == "C_GetFunctionList failed: CKR_GENERAL_ERROR (0x5)");
+  CHECK(std::string{error.what()} == "C_GetFunctionList failed: CKR_GENERAL_ERROR (0x5)" + of_driver(options));
   CHECK(hsm.calls("C_Initialize") == 0);
   CHECK(hsm.module()->tokens().size() == 1);
 }

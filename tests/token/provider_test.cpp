@@ -335,6 +335,7 @@ TEST_CASE("a token with another serial than the set's is refused before any PIN 
   CHECK_NAMES(message, "token 'hsm'");
   CHECK_NAMES(message, tokens[0].serial);
   CHECK_NAMES(message, tokens[1].serial);
+  CHECK_NAMES(message, "but the set names 'twin'");
   CHECK_NAMES(message, "correct the binding");
   CHECK(hsm.calls("C_Login") == 0);
   CHECK_NOTHROW(open_anew(store, host_with(tokens[0])));

@@ -21,6 +21,7 @@
 
 using namespace hsmseal;
 using namespace std::chrono_literals;
+using test::message_of;
 using test::none_left;
 using test::open;
 using test::OpenStore;
@@ -236,10 +237,15 @@ TEST_CASE("an export older than what the pin remembers is refused, and so is ano
 
 TEST_CASE("a file that is not there cannot be imported") {
   Exported f;
-  CHECK_THROWS_AS(KeyRing::import_from("/nowhere/ring", f.elsewhere, f.provider, f.pin), InvalidArgumentError);
-  CHECK_THROWS_AS(KeyRing::import_from(std::filesystem::temp_directory_path(), f.elsewhere, f.provider, f.pin),
-                  InvalidArgumentError);
-  CHECK_THROWS_AS(KeyRing::import_from(f.file, f.elsewhere, f.provider, f.pin), InvalidArgumentError);
+  const std::filesystem::path folder = std::filesystem::temp_directory_path();
+  const std::map<std::filesystem::path, std::string> reasons{
+      {"/nowhere/ring", "No such file"}, {folder, "Is a directory"}, {f.file, "No such file"}};
+  REQUIRE(reasons.size() == 3);
+  for (const auto& [file, reason] : reasons) {
+    const std::string message = message_of<InvalidArgumentError>(
+        [&, &path = file] { return KeyRing::import_from(path, f.elsewhere, f.provider, f.pin); });
+    CHECK_NAMES(message, "cannot read the exported ring '" + file.string() + "': " + reason);
+  }
   CHECK_FALSE(f.elsewhere->record);
 }
 

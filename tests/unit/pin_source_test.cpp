@@ -15,6 +15,7 @@
 
 #include "helpers.hpp"
 #include "support/catch.hpp"
+#include "support/child.hpp"
 #include "support/softhsm.hpp"
 
 using namespace hsmseal;
@@ -103,6 +104,17 @@ TEST_CASE("a PIN file that is not there is named when it is read, not before") {
   CHECK(contains(message_of<InvalidArgumentError>([&] { (void)source.read(kToken); }),
                  (folder.path() / "no.pin").string()));
   PinFile::refusal_at(folder.path() / "no" / "folder.pin");
+}
+
+TEST_CASE("a PIN file is where it was when its source was made") {
+  const PinFile file(kPin);
+  CHECK(test::exit_status_of([&] {
+          fs::current_path(file.folder());
+          const PinSource source = PinSource::file("token.pin");
+          fs::current_path("/");
+          return source.read(kToken).text() == kPin;
+        }) == 0);
+  CHECK_THROWS_AS(PinSource::file(""), InvalidArgumentError);
 }
 
 TEST_CASE("a PIN file without a PIN is refused") {

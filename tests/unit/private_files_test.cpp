@@ -129,6 +129,32 @@ TEST_CASE("a trusted file may be read by everybody, and written by its owner alo
   }
 }
 
+TEST_CASE("a trusted file is not in a folder from which everybody can remove it, nor is one made there") {
+  const Place place;
+  const auto check_writable = +[](const fs::path& path, std::string_view) { platform::check_can_replace(path); };
+  for (const bool missing : {false, true}) {
+    if (missing) {
+      fs::remove(place.file);
+    } else {
+      put(place.file, "x");
+    }
+    for (const mode_t mode : {mode_t{0777}, mode_t{0757}, mode_t{0703}}) {
+      set_mode(place.folder, mode);
+      const std::string advice = "chmod o-w '" + place.folder.string() + "'";
+      CHECK(contains(refusal(place.file), advice));
+      CHECK(contains(write_refusal(write_file_atomically, place.file), advice));
+      CHECK(contains(write_refusal(check_writable, place.file), advice));
+      CHECK(place.entries() == (missing ? 0 : 1));
+    }
+    // /tmp and the like, and the group that many systems make for each user.
+    for (const mode_t mode : {mode_t{01777}, mode_t{0775}, mode_t{0700}}) {
+      set_mode(place.folder, mode);
+      CHECK(read_trusted_file(place.file, kMost).has_value() == !missing);
+      CHECK_NOTHROW(platform::check_can_replace(place.file));
+    }
+  }
+}
+
 TEST_CASE("a trusted file is a regular file, and not a link to one") {
   const Place place;
   CHECK(contains(refusal(place.folder), "not a regular file"));
@@ -242,7 +268,7 @@ TEST_CASE("a new file is made only where there is nothing") {
   fs::create_symlink(place.folder / "nothing", dangling);
   const auto entries = place.entries();
   for (const auto& path : {place.file, link, dangling, place.folder}) {
-    CHECK(contains(write_refusal(write_new_file, path), "File exists"));
+    CHECK(contains(write_refusal(write_new_file, path), "File exists; it is not overwritten: name a new file"));
   }
   write_refusal(write_new_file, place.folder / "no folder" / "file");
   CHECK(content_of(place.file) == "old");

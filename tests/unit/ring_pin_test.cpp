@@ -34,6 +34,23 @@ TEST_CASE("a pin file that others may change is refused") {
   CHECK(PinKeeper(place.file, Missing::Refuse).last() == pinned(5));
 }
 
+TEST_CASE("a pin is neither read nor made in a folder that everybody may write") {
+  const Place place;
+  const auto set_mode = [&](mode_t mode) { REQUIRE(::chmod(place.folder.c_str(), mode) == 0); };
+  set_mode(0777);
+  CHECK_NAMES(refusal(place), "chmod o-w");
+  PinKeeper trusting{place.file, Missing::Trust};
+  CHECK_THROWS_AS(trusting.check_writable(), InvalidArgumentError);
+  CHECK_THROWS_AS(see(trusting, 1), InvalidArgumentError);
+  CHECK_FALSE(fs::exists(place.file));
+  place.put(pinned(5));
+  CHECK_NAMES(refusal(place), "chmod o-w");
+  for (const mode_t mode : {mode_t{0775}, mode_t{01777}}) {
+    set_mode(mode);
+    CHECK(PinKeeper(place.file, Missing::Refuse).last() == pinned(5));
+  }
+}
+
 TEST_CASE("a pin file of another user, a link, a folder or a pipe is refused") {
   const Place place;
   fs::create_symlink(place.folder / "elsewhere", place.file);
