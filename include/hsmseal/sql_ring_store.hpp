@@ -45,8 +45,12 @@ struct SqlOptions {
 ///
 /// Thread safety: members may run concurrently; one connection serves them in turn. A file of SQLite serves the
 /// processes of one host; it must not lie on a network's file system.
-/// Blocking: a call may take a few times SqlOptions::timeout when the database does not answer. Over ODBC, the stores of
-/// a process connect one after the other.
+/// Blocking: with PostgreSQL a call takes at most about four times SqlOptions::timeout, or eight if it stores a record and
+/// cannot find out whether it did; more if connecting takes the two seconds that libpq grants at least, if the URL has a
+/// connect_timeout of its own, or several hosts. A thread of the store's own cuts the connection off then, so that a
+/// record has to get there in twice SqlOptions::timeout. Over ODBC the driver alone can limit it: PostgreSQL's waits
+/// without end for a server that keeps the connection and says nothing; and the stores of a process connect one after
+/// the other.
 /// Conformance: trusts the database to keep what it committed.
 [[nodiscard]] HSMSEAL_SQL_API std::shared_ptr<RingStore> sql_ring_store(std::string_view url, SqlOptions options = {});
 

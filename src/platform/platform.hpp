@@ -11,7 +11,7 @@
 
 #include <hsmseal/secret_bytes.hpp>
 
-/// Everything hsmseal asks of the operating system; one source file for each system implements it.
+/// Everything hsmseal asks of the operating system, but for socket.hpp; one source file for each system implements it.
 namespace hsmseal::platform {
 
 /// Overwrites memory in a way the compiler does not take out.

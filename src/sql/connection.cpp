@@ -112,16 +112,19 @@ void be_silent(void*, const char*) {}
 
 using Session = std::unique_ptr<soci::session, SessionCloser>;
 
-Session open_session(const Location& location, std::chrono::milliseconds timeout, IfMissing if_missing) {
+Session open_session(const Location& location, std::chrono::milliseconds timeout, IfMissing if_missing,
+                     CallDeadline* deadline) {
   switch (location.backend) {
     case Backend::Sqlite:
       prepare_sqlite_file(location, if_missing);
       return Session{new soci::session(soci::sqlite3, sqlite_connect_string(location.file))};
     case Backend::Postgresql: {
-      Session session{new soci::session(soci::postgresql, location.connect)};
+      // Until it is watched, its time is limited by libpq's connect_timeout, except for one SET that SOCI sends.
+      Session session{new soci::session(soci::postgresql, location.connect), SessionCloser{deadline}};
+      PGconn* const connection = static_cast<soci::postgresql_session_backend&>(*session->get_backend()).conn_;
+      if (deadline != nullptr) deadline->watch(PQsocket(connection));
       // libpq prints the server's notices otherwise.
-      PQsetNoticeProcessor(static_cast<soci::postgresql_session_backend&>(*session->get_backend()).conn_, be_silent,
-                           nullptr);
+      PQsetNoticeProcessor(connection, be_silent, nullptr);
       return session;
     }
     case Backend::Odbc:
@@ -133,7 +136,13 @@ Session open_session(const Location& location, std::chrono::milliseconds timeout
   try_odbc(location, timeout);
   soci::connection_parameters parameters{soci::odbc, location.connect};
   parameters.set_option(soci::odbc_option_driver_complete, std::to_string(SQL_DRIVER_NOPROMPT));
-  return Session{new soci::session(parameters)};
+  Session session{new soci::session(parameters)};
+  // Drivers that know this keep to it in every call. PostgreSQL's does not know it.
+  const auto seconds = 2 * std::chrono::ceil<std::chrono::seconds>(timeout).count();
+  // NOLINTNEXTLINE: as above
+  SQLSetConnectAttr(static_cast<soci::odbc_session_backend&>(*session->get_backend()).hdbc_,
+                    SQL_ATTR_CONNECTION_TIMEOUT, reinterpret_cast<SQLPOINTER>(seconds), SQL_IS_UINTEGER);
+  return session;
 }
 
 }  // namespace
@@ -146,12 +155,14 @@ void SessionCloser::operator()(soci::session* session) const noexcept {
     // closed, as with a transaction in it, and that would end the process: lose its memory instead.
     if (session->get_backend_name() == "odbc") return;
   }
+  if (deadline != nullptr) deadline->unwatch();
   delete session;
 }
 
-Connection::Connection(const Location& location, std::chrono::milliseconds timeout, IfMissing if_missing) {
+Connection::Connection(const Location& location, std::chrono::milliseconds timeout, IfMissing if_missing,
+                       CallDeadline* deadline) {
   try {
-    session_ = open_session(location, timeout, if_missing);
+    session_ = open_session(location, timeout, if_missing, deadline);
   } catch (const soci::soci_error& error) {
     const std::string text = error.get_error_message();
     throw StoreError(fmt::format(

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "sql/call_deadline.hpp"
 #include "sql/dialect.hpp"
 #include "sql/location.hpp"
 
@@ -21,6 +22,7 @@ enum class IfMissing : std::uint8_t {
 
 /// Takes back what was not committed, and closes.
 struct SessionCloser {
+  CallDeadline* deadline = nullptr;  ///< if it watches the session
   void operator()(soci::session* session) const noexcept;
 };
 
@@ -28,8 +30,9 @@ struct SessionCloser {
 class Connection {
  public:
   /// Connects, and brings the tables up to date.
+  /// @param deadline  watches it until it is closed; nothing, if there is no limit. Retained.
   /// @throws StoreError
-  Connection(const Location& location, std::chrono::milliseconds timeout, IfMissing if_missing);
+  Connection(const Location& location, std::chrono::milliseconds timeout, IfMissing if_missing, CallDeadline* deadline);
 
   [[nodiscard]] soci::session& session() noexcept { return *session_; }
   [[nodiscard]] const Dialect& dialect() const noexcept { return *dialect_; }

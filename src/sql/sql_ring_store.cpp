@@ -16,6 +16,7 @@
 namespace hsmseal {
 namespace {
 
+using sql::CallDeadline;
 using sql::Connection;
 using sql::IfMissing;
 using sql::Tables;
@@ -37,7 +38,17 @@ struct Unanswered {
 class SqlRingStore final : public RingStore {
  public:
   SqlRingStore(sql::Location location, SqlOptions options)
-      : location_(std::move(location)), options_(std::move(options)) {}
+      : location_(std::move(location)), options_(std::move(options)) {
+    if (location_.backend == sql::Backend::Postgresql) deadline_.emplace(2 * options_.timeout);
+  }
+  SqlRingStore(const SqlRingStore&) = delete;
+  SqlRingStore& operator=(const SqlRingStore&) = delete;
+  ~SqlRingStore() override {
+    // Its thread has been started if there is a connection, so that nothing is thrown.
+    if (!connection_) return;
+    const CallDeadline::Call closing{limit()};
+    connection_.reset();
+  }
 
   [[nodiscard]] std::optional<RingRecord> load() override;
   [[nodiscard]] std::optional<RingHead> head() override;
@@ -47,6 +58,8 @@ class SqlRingStore final : public RingStore {
   [[nodiscard]] Timestamp now() override;
 
  private:
+  [[nodiscard]] CallDeadline* limit() { return deadline_ ? &*deadline_ : nullptr; }
+  [[nodiscard]] std::string reason_of(const soci::soci_error& error);
   Connection& connected();
   template <typename Work>
   auto call(std::string_view what, Retry retry, const Work& work);
@@ -56,15 +69,23 @@ class SqlRingStore final : public RingStore {
   const sql::Location location_;
   const SqlOptions options_;
   std::mutex mutex_;
+  std::optional<CallDeadline> deadline_;  ///< of PostgreSQL
   std::unique_ptr<Connection> connection_;
   bool was_there_ = false;  ///< the database has been used: if its file is missing now, it is not to be made
 };
 
+std::string SqlRingStore::reason_of(const soci::soci_error& error) {
+  if (deadline_ && deadline_->passed()) {
+    return fmt::format("it did not answer within {} ms", 2 * options_.timeout.count());
+  }
+  return reason_of_failure(error.get_error_message(), location_);
+}
+
 Connection& SqlRingStore::connected() {
   if (connection_ && !connection_->in_place()) connection_.reset();
   if (!connection_) {
-    connection_ =
-        std::make_unique<Connection>(location_, options_.timeout, was_there_ ? IfMissing::Refuse : IfMissing::Make);
+    connection_ = std::make_unique<Connection>(location_, options_.timeout,
+                                               was_there_ ? IfMissing::Refuse : IfMissing::Make, limit());
     was_there_ = true;
   }
   return *connection_;
@@ -74,17 +95,18 @@ Connection& SqlRingStore::connected() {
 template <typename Work>
 auto SqlRingStore::call(std::string_view what, Retry retry, const Work& work) {
   const std::scoped_lock lock{mutex_};
+  const CallDeadline::Call limited{limit()};
   const auto begin = Clock::now();
   for (bool again = false;; again = true) {
     const bool retried = !again && (retry == Retry::Once || connection_ != nullptr);
     try {
       return work(connected());
     } catch (const soci::soci_error& error) {
+      const auto reason = reason_of(error);
       connection_.reset();
       // Not after a wait for somebody's lock, which would be as long a second time.
       if (retried && Clock::now() - begin < options_.timeout / 2) continue;
-      throw StoreError(fmt::format("{}: cannot {}: {}", described(location_), what,
-                                   reason_of_failure(error.get_error_message(), location_)));
+      throw StoreError(fmt::format("{}: cannot {}: {}", described(location_), what, reason));
     } catch (...) {
       connection_.reset();
       throw;
@@ -162,7 +184,7 @@ bool SqlRingStore::swap(Connection& at, const std::optional<RingHead>& expected,
     // PostgreSQL's ODBC driver has said yes to a commit of a connection that was dead.
     if (tables.newest() == record) return true;
   } catch (const soci::soci_error& error) {
-    throw Unanswered{reason_of_failure(error.get_error_message(), location_)};
+    throw Unanswered{reason_of(error)};
   } catch (const StoreError& error) {
     throw Unanswered{error.what()};
   }
@@ -216,14 +238,15 @@ bool SqlRingStore::find_out(const std::optional<RingHead>& expected, const RingR
                             const std::string& reason) {
   constexpr std::chrono::milliseconds kPause{20};
   const std::scoped_lock lock{mutex_};
+  const CallDeadline::Call limited{limit()};
   const auto deadline = Clock::now() + options_.timeout;
   std::string obstacle = "others change the ring";
   for (auto fate = Fate::Unknown; Clock::now() < deadline; std::this_thread::sleep_for(kPause)) {
     try {
       fate = fate_of(connected(), options_.ring, expected, record);
     } catch (const soci::soci_error& error) {
+      obstacle = reason_of(error);
       connection_.reset();
-      obstacle = reason_of_failure(error.get_error_message(), location_);
     } catch (const StoreError& error) {
       connection_.reset();
       obstacle = error.what();

@@ -60,7 +60,7 @@ const std::map<std::string, std::set<std::string>> kFoldersKnow = {
     {"keywrap", {"core", "crypto", "pkcs11"}},
     {"ring", {"core", "crypto", "platform"}},
     {"envelope", {"core", "crypto", "ring"}},
-    {"sql", {"core"}},
+    {"sql", {"core", "platform"}},
 };
 
 /// Where foreign headers have their one home.

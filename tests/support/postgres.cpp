@@ -1,8 +1,11 @@
 #include "support/postgres.hpp"
 
 #include <atomic>
+#include <csignal>
 #include <cstdlib>
 #include <fstream>
+#include <iterator>
+#include <sstream>
 #include <stdexcept>
 
 #include <fmt/format.h>
@@ -89,6 +92,26 @@ void PostgresServer::start() const {
       fmt::format("-o \"-c listen_addresses='' -c unix_socket_directories={} -c fsync=off -c shared_buffers=16MB "
                   "-c max_connections=200\" -w start",
                   folder_.string()));
+}
+
+void PostgresServer::freeze() const { signal_all(SIGSTOP); }
+void PostgresServer::thaw() const { signal_all(SIGCONT); }
+
+/// To the first process first, which makes no others then.
+void PostgresServer::signal_all(int signal) const {
+  pid_t server = 0;
+  if (!(std::ifstream{folder_ / "data" / "postmaster.pid"} >> server)) throw std::runtime_error("no server runs");
+  ::kill(server, signal);
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    const auto name = entry.path().filename().string();
+    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    std::ifstream file{entry.path() / "stat"};
+    const std::string text{std::istreambuf_iterator<char>{file}, {}};
+    pid_t parent = 0;
+    const auto name_end = text.rfind(')');
+    if (name_end == std::string::npos || !(std::istringstream{text.substr(name_end + 4)} >> parent)) continue;
+    if (parent == server) ::kill(std::stoi(name), signal);
+  }
 }
 
 std::string PostgresServer::conninfo(const std::string& database, int port) const {

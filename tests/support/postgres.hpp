@@ -36,6 +36,9 @@ class PostgresServer {
     kill();
     start();
   }
+  /// Stops all its processes where they are, with their connections open, and lets them go on.
+  void freeze() const;
+  void thaw() const;
   /// @returns the folder, for who ends it.
   std::filesystem::path leave_running();
   /// Stops it and removes its folder.
@@ -56,6 +59,7 @@ class PostgresServer {
   static constexpr int kPort = 5432;
 
   void control(const std::string& arguments) const;
+  void signal_all(int signal) const;
 
   std::unique_ptr<ScratchDirectory> own_;
   std::filesystem::path folder_;

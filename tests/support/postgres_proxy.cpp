@@ -65,6 +65,12 @@ void take_answer(int server) {
   }
 }
 
+void wait_for_end(int client, const std::atomic<bool>& ending) {
+  std::array<char, 1024> part{};
+  while (!ending && (!readable(client) || ::read(client, part.data(), part.size()) > 0)) {
+  }
+}
+
 }  // namespace
 
 PostgresProxy::PostgresProxy(const std::filesystem::path& at, std::filesystem::path server)
@@ -154,7 +160,9 @@ bool PostgresProxy::forward(int client, int server, const char* message, std::si
         ::shutdown(client, SHUT_RDWR);
         std::this_thread::sleep_for(std::chrono::milliseconds{100});
       }
-      if (how_ != Break::BeforeRequest && send_all(server, message, size)) take_answer(server);
+      const bool passed_on = how_ != Break::BeforeRequest && how_ != Break::SilentRequest;
+      if (passed_on && send_all(server, message, size)) take_answer(server);
+      if (how_ == Break::SilentRequest || how_ == Break::SilentAnswer) wait_for_end(client, ending_);
       return false;
     }
   }

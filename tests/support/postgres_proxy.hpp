@@ -16,6 +16,8 @@ class PostgresProxy {
     BeforeRequest,  ///< the server never sees it
     BeforeAnswer,   ///< the server has done it, the client is not told
     RequestLate,    ///< the client is cut off at once; the request reaches the server a while later
+    SilentRequest,  ///< as BeforeRequest, but the connection stays until the client ends it
+    SilentAnswer,   ///< as BeforeAnswer, but the connection stays until the client ends it
   };
 
   /// @param at  the socket to listen on.  @param server  the server's.
