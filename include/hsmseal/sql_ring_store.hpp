@@ -37,7 +37,14 @@ struct SqlOptions {
 ///
 /// The database is not asked before the first call, which makes the tables hsmseal_schema, hsmseal_ring,
 /// hsmseal_history and hsmseal_usage if they are missing, and the file of SQLite with mode 600. A connection that broke
-/// is made anew by the next call. A pooler between host and database must keep sessions together.
+/// is made anew by the next call. A pooler between host and database must keep sessions: those of PgBouncer, for one, with
+/// pool_mode=session.
+///
+/// Rights: to create the tables once; then select, insert, update and delete on the four. A role with select alone can
+/// open and seal, but neither change the ring nor count wraps.
+///
+/// A standby of PostgreSQL lags behind and is refused, also if the URL has its host alone; of several hosts the one that
+/// is no standby is taken. A URL with a target_session_attrs of its own decides that itself.
 ///
 /// @param options  see there.
 /// @throws InvalidArgumentError  no such URL, or an option out of its bounds. A database that does not answer throws

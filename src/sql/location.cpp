@@ -87,6 +87,9 @@ Location postgresql_location(std::string_view url, std::chrono::milliseconds tim
   values.try_emplace("tcp_user_timeout", std::to_string(timeout.count()));
   values.try_emplace("keepalives_idle", std::to_string(seconds.count()));
   values.try_emplace("fallback_application_name", "hsmseal");
+  // A standby lags behind: a host that reads there would take a stale ring for the newest. libpq before 14 has no name
+  // for this one; its own also refuses servers that may only be read.
+  values.try_emplace("target_session_attrs", PQlibVersion() >= 140'000 ? "primary" : "read-write");
   const auto password = values.find("password");
   return {.backend = Backend::Postgresql,
           .file = {},
@@ -153,7 +156,7 @@ std::string described(const Location& location) {
 }
 
 std::string reason_of_no_connection(std::string_view text) {
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 21> kReasons{{
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 23> kReasons{{
       {"password authentication failed", "it refused the user or the password"},
       {"login failed", "it refused the user or the password"},
       {"no password supplied", "it asks for a password, and there is none in the URL or on the host"},
@@ -165,6 +168,8 @@ std::string reason_of_no_connection(std::string_view text) {
       {"connection refused", "nothing listens there"},
       {"timeout", "it did not answer in time"},
       {"timed out", "it did not answer in time"},
+      {"hot standby", "it is a standby, which may lag behind"},
+      {"session is read-only", "it may only be read, as a standby that may lag behind"},
       {"starting up", "it is starting up"},
       {"shutting down", "it is shutting down"},
       {"recovery", "it is recovering"},
