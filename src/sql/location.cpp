@@ -16,6 +16,10 @@ namespace {
 
 constexpr std::size_t kLongestText = 400;
 
+constexpr const char* kNoConninfo =
+    "the URL of a PostgreSQL store is not a libpq connection string; check the keywords; in a URI, : / @ of a password "
+    "are written %3A %2F %40";
+
 constexpr std::string_view kUrls =
     "a store's URL begins with 'sqlite:', 'postgresql:' or 'odbc:'; see hsmseal/sql_ring_store.hpp";
 
@@ -51,7 +55,7 @@ std::map<std::string, std::string> read_conninfo(const std::string& conninfo) {
   char* message = nullptr;
   const ConninfoOptions options{PQconninfoParse(conninfo.c_str(), &message), &PQconninfoFree};
   PQfreemem(message);  // it quotes what was not understood
-  if (!options) throw InvalidArgumentError("the URL of a PostgreSQL store is not a libpq connection string");
+  if (!options) throw InvalidArgumentError(kNoConninfo);
   std::map<std::string, std::string> values;
   for (const auto* option = options.get(); option->keyword != nullptr; ++option) {
     if (option->val != nullptr) values.emplace(option->keyword, option->val);
@@ -76,7 +80,7 @@ Location postgresql_location(std::string_view url, std::chrono::milliseconds tim
   constexpr std::string_view kScheme = "postgresql:";
   const auto rest = url.substr(kScheme.size());
   if (rest.empty() || rest.find('\0') != std::string_view::npos) {
-    throw InvalidArgumentError("the URL of a PostgreSQL store is not a libpq connection string");
+    throw InvalidArgumentError(kNoConninfo);
   }
   auto values = read_conninfo(std::string{rest.starts_with("//") ? url : rest});
   values["client_encoding"] = "UTF8";
@@ -144,15 +148,10 @@ Location location_of(std::string_view url, std::chrono::milliseconds timeout) {
 }
 
 std::string described(const Location& location) {
-  switch (location.backend) {
-    case Backend::Sqlite:
-      return fmt::format("SQLite file '{}'", location.file.string());
-    case Backend::Postgresql:
-      return "PostgreSQL";
-    case Backend::Odbc:
-      break;
-  }
-  return "ODBC";
+  std::string text = location.backend == Backend::Postgresql ? "PostgreSQL" : "ODBC";
+  if (location.backend == Backend::Sqlite) text = fmt::format("SQLite file '{}'", location.file.string());
+  if (location.ring != kUsualRing) text += fmt::format(", ring '{}'", location.ring);
+  return text;
 }
 
 std::string reason_of_no_connection(std::string_view text) {
@@ -196,6 +195,10 @@ std::string reason_of_failure(std::string_view text, const Location& location) {
     if (!blank) line += c;
     if (blank && !line.empty() && line.back() != ' ') line += ' ';
   }
+  // SOCI's own words before those of PostgreSQL, such as "Cannot execute query. Fatal error. ".
+  constexpr std::string_view kFatal = "Fatal error. ";
+  const auto fatal = line.find(kFatal);
+  if (line.starts_with("Cannot ") && fatal == line.find(". ") + 2) line.erase(0, fatal + kFatal.size());
   while (line.ends_with(' ') || line.ends_with('.')) line.pop_back();
   if (!location.password.empty() && text.find(location.password) != std::string_view::npos) {
     return "the database's reason holds the URL's password and is not repeated here";

@@ -278,6 +278,7 @@ std::shared_ptr<RingStore> sql_ring_store(std::string_view url, SqlOptions optio
     throw InvalidArgumentError("the timeout of a database is 100 milliseconds to an hour");
   }
   auto location = sql::location_of(url, options.timeout);
+  location.ring = options.ring;
   return std::make_shared<SqlRingStore>(std::move(location), std::move(options));
 }
 
