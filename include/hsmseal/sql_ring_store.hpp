@@ -37,7 +37,14 @@ struct SqlOptions {
 ///
 /// The database is not asked before the first call, which makes the tables hsmseal_schema, hsmseal_ring,
 /// hsmseal_history and hsmseal_usage if they are missing, and the file of SQLite with mode 600. A connection that broke
-/// is made anew by the next call. A pooler between host and database must keep sessions together.
+/// is made anew by the next call. A pooler between host and database must keep sessions: those of PgBouncer, for one, with
+/// pool_mode=session.
+///
+/// Rights: to create the tables once; then select, insert, update and delete on the four. A role with select alone can
+/// open and seal, but neither change the ring nor count wraps.
+///
+/// A standby of PostgreSQL lags behind and is refused, also if the URL has its host alone; of several hosts the one that
+/// is no standby is taken. A URL with a target_session_attrs of its own decides that itself.
 ///
 /// @param options  see there.
 /// @throws InvalidArgumentError  no such URL, or an option out of its bounds. A database that does not answer throws
@@ -46,9 +53,11 @@ struct SqlOptions {
 /// Thread safety: members may run concurrently; one connection serves them in turn. A file of SQLite serves the
 /// processes of one host; it must not lie on a network's file system.
 /// Blocking: with PostgreSQL a call takes at most about four times SqlOptions::timeout, or eight if it stores a record and
-/// cannot find out whether it did; more if the URL has a connect_timeout of its own, or several hosts. A thread of the
-/// store's own cuts the connection off then, so that a record has to get there in twice SqlOptions::timeout. Over ODBC the driver alone can limit it: PostgreSQL's waits without end for
-/// a server that keeps the connection and says nothing. Over ODBC, the stores of a process connect one after the other.
+/// cannot find out whether it did; more if connecting takes the two seconds that libpq grants at least, if the URL has a
+/// connect_timeout of its own, or several hosts. A thread of the store's own cuts the connection off then, so that a
+/// record has to get there in twice SqlOptions::timeout. Over ODBC the driver alone can limit it: PostgreSQL's waits
+/// without end for a server that keeps the connection and says nothing; and the stores of a process connect one after
+/// the other.
 /// Conformance: trusts the database to keep what it committed.
 [[nodiscard]] HSMSEAL_SQL_API std::shared_ptr<RingStore> sql_ring_store(std::string_view url, SqlOptions options = {});
 

@@ -16,6 +16,10 @@ namespace {
 
 constexpr std::size_t kLongestText = 400;
 
+constexpr const char* kNoConninfo =
+    "the URL of a PostgreSQL store is not a libpq connection string; check the keywords; in a URI, : / @ of a password "
+    "are written %3A %2F %40";
+
 constexpr std::string_view kUrls =
     "a store's URL begins with 'sqlite:', 'postgresql:' or 'odbc:'; see hsmseal/sql_ring_store.hpp";
 
@@ -51,7 +55,7 @@ std::map<std::string, std::string> read_conninfo(const std::string& conninfo) {
   char* message = nullptr;
   const ConninfoOptions options{PQconninfoParse(conninfo.c_str(), &message), &PQconninfoFree};
   PQfreemem(message);  // it quotes what was not understood
-  if (!options) throw InvalidArgumentError("the URL of a PostgreSQL store is not a libpq connection string");
+  if (!options) throw InvalidArgumentError(kNoConninfo);
   std::map<std::string, std::string> values;
   for (const auto* option = options.get(); option->keyword != nullptr; ++option) {
     if (option->val != nullptr) values.emplace(option->keyword, option->val);
@@ -76,7 +80,7 @@ Location postgresql_location(std::string_view url, std::chrono::milliseconds tim
   constexpr std::string_view kScheme = "postgresql:";
   const auto rest = url.substr(kScheme.size());
   if (rest.empty() || rest.find('\0') != std::string_view::npos) {
-    throw InvalidArgumentError("the URL of a PostgreSQL store is not a libpq connection string");
+    throw InvalidArgumentError(kNoConninfo);
   }
   auto values = read_conninfo(std::string{rest.starts_with("//") ? url : rest});
   values["client_encoding"] = "UTF8";
@@ -87,6 +91,9 @@ Location postgresql_location(std::string_view url, std::chrono::milliseconds tim
   values.try_emplace("tcp_user_timeout", std::to_string(timeout.count()));
   values.try_emplace("keepalives_idle", std::to_string(seconds.count()));
   values.try_emplace("fallback_application_name", "hsmseal");
+  // A standby lags behind: a host that reads there would take a stale ring for the newest. libpq before 14 has no name
+  // for this one; its own also refuses servers that may only be read.
+  values.try_emplace("target_session_attrs", PQlibVersion() >= 140'000 ? "primary" : "read-write");
   const auto password = values.find("password");
   return {.backend = Backend::Postgresql,
           .file = {},
@@ -141,19 +148,14 @@ Location location_of(std::string_view url, std::chrono::milliseconds timeout) {
 }
 
 std::string described(const Location& location) {
-  switch (location.backend) {
-    case Backend::Sqlite:
-      return fmt::format("SQLite file '{}'", location.file.string());
-    case Backend::Postgresql:
-      return "PostgreSQL";
-    case Backend::Odbc:
-      break;
-  }
-  return "ODBC";
+  std::string text = location.backend == Backend::Postgresql ? "PostgreSQL" : "ODBC";
+  if (location.backend == Backend::Sqlite) text = fmt::format("SQLite file '{}'", location.file.string());
+  if (location.ring != kUsualRing) text += fmt::format(", ring '{}'", location.ring);
+  return text;
 }
 
 std::string reason_of_no_connection(std::string_view text) {
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 21> kReasons{{
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 23> kReasons{{
       {"password authentication failed", "it refused the user or the password"},
       {"login failed", "it refused the user or the password"},
       {"no password supplied", "it asks for a password, and there is none in the URL or on the host"},
@@ -165,6 +167,8 @@ std::string reason_of_no_connection(std::string_view text) {
       {"connection refused", "nothing listens there"},
       {"timeout", "it did not answer in time"},
       {"timed out", "it did not answer in time"},
+      {"hot standby", "it is a standby, which may lag behind"},
+      {"session is read-only", "it may only be read, as a standby that may lag behind"},
       {"starting up", "it is starting up"},
       {"shutting down", "it is shutting down"},
       {"recovery", "it is recovering"},
@@ -191,6 +195,10 @@ std::string reason_of_failure(std::string_view text, const Location& location) {
     if (!blank) line += c;
     if (blank && !line.empty() && line.back() != ' ') line += ' ';
   }
+  // SOCI's own words before those of PostgreSQL, such as "Cannot execute query. Fatal error. ".
+  constexpr std::string_view kFatal = "Fatal error. ";
+  const auto fatal = line.find(kFatal);
+  if (line.starts_with("Cannot ") && fatal == line.find(". ") + 2) line.erase(0, fatal + kFatal.size());
   while (line.ends_with(' ') || line.ends_with('.')) line.pop_back();
   if (!location.password.empty() && text.find(location.password) != std::string_view::npos) {
     return "the database's reason holds the URL's password and is not repeated here";

@@ -10,19 +10,23 @@ namespace hsmseal::sql {
 
 enum class Backend : std::uint8_t { Sqlite, Postgresql, Odbc };
 
-/// Where a database is.
+/// The ring of which no message speaks.
+inline constexpr const char* kUsualRing = "default";
+
+/// Where a ring is.
 struct Location {
   Backend backend = Backend::Sqlite;
   std::filesystem::path file;  ///< of SQLite, absolute
   std::string connect;         ///< what SOCI is given; may hold a password
   std::string password;        ///< if it has one that could be read out of the URL
+  std::string ring = kUsualRing;
 };
 
 /// @param timeout  how long PostgreSQL may take to connect, unless the URL says so itself.
 /// @throws InvalidArgumentError  no such URL. The message holds nothing of it.
 [[nodiscard]] Location location_of(std::string_view url, std::chrono::milliseconds timeout);
 
-/// Names the kind of database, and the file of SQLite.
+/// Names the kind of database, the file of SQLite, and a ring that has a name of its own.
 [[nodiscard]] std::string described(const Location& location);
 
 /// What may be told of a database that could not be reached: a reason in our words, or that there is one.

@@ -143,10 +143,13 @@ Timestamp SqlRingStore::now() {
 std::uint64_t SqlRingStore::reserve_usage(const KekId& kek_id, std::uint64_t block) {
   return call("count wraps", Retry::Once, [&](Connection& at) {
     at.session().begin();
-    const auto total = Tables{at.session(), options_.ring}.add_usage(kek_id.to_string(), block);
+    Tables tables{at.session(), options_.ring};
+    const auto total = tables.add_usage(kek_id.to_string(), block);
     if (!total)
       throw StoreError("the number of wraps of key " + kek_id.to_string() + " would be more than can be stored");
     at.session().commit();
+    // As after a swap: PostgreSQL's ODBC driver has said yes to a commit of a connection that was dead.
+    if (tables.usage(kek_id.to_string()).value_or(0) < *total) throw soci::soci_error("the commit was lost");
     return *total;
   });
 }
@@ -278,6 +281,7 @@ std::shared_ptr<RingStore> sql_ring_store(std::string_view url, SqlOptions optio
     throw InvalidArgumentError("the timeout of a database is 100 milliseconds to an hour");
   }
   auto location = sql::location_of(url, options.timeout);
+  location.ring = options.ring;
   return std::make_shared<SqlRingStore>(std::move(location), std::move(options));
 }
 

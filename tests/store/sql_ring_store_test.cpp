@@ -201,6 +201,49 @@ TEST_CASE("a database that may only be read is loaded") {
   CHECK_NAMES(load_error(*sql_ring_store("postgresql:" + server.conninfo(empty))), "read-only");
 }
 
+TEST_CASE("a role needs no more rights than the header says") {
+  const Place place{"postgresql"};
+  fill(*place.store(), 2);
+  static_cast<void>(place.store()->reserve_usage({}, 5));
+  const auto store_of = [&](const std::string& rights) {
+    const auto role = place.database() + "_" + rights.substr(0, rights.find(','));
+    place.run("create role " + role + " login");
+    place.run("grant " + rights + " on hsmseal_schema, hsmseal_ring, hsmseal_history, hsmseal_usage to " + role);
+    const auto folder = PostgresServer::shared().socket().parent_path().string();
+    return sql_ring_store("postgresql:host=" + folder + " dbname=" + place.database() + " user=" + role);
+  };
+  const auto reader = store_of("select");
+  CHECK(reader->load() == record(2));
+  CHECK(reader->head() == record(2).head());
+  CHECK(reader->history(9).size() == 2);
+  CHECK(reader->now() > Timestamp{});
+  CHECK_NAMES(message_of<StoreError>([&] { return reader->compare_and_swap(record(2).head(), record(3)); }),
+              "permission denied");
+  CHECK_NAMES(message_of<StoreError>([&] { return reader->reserve_usage({}, 1); }), "permission denied");
+  const auto writer = store_of("insert, select, update, delete");
+  CHECK(writer->compare_and_swap(record(2).head(), record(3)));
+  CHECK(writer->reserve_usage({}, 1) == 6);
+  CHECK(reader->load() == record(3));
+}
+
+TEST_CASE("a standby is refused until it is none any more") {
+  PostgresServer server;
+  const auto name = server.new_database();
+  const auto url = "postgresql:" + server.conninfo(name);
+  const auto store = sql_ring_store(url);
+  fill(*store, 1);
+  server.stop();
+  server.become_standby();
+  server.start();
+  REQUIRE(server.value(name, "select pg_is_in_recovery()::text") == "true");
+  CHECK_NAMES(load_error(*store), "it is a standby");
+  CHECK_NAMES(load_error(*sql_ring_store(url)), "it is a standby");
+  CHECK(sql_ring_store(url + " target_session_attrs=any")->load() == record(1));
+  server.run(name, "select pg_promote()");
+  CHECK(store->load() == record(1));
+  CHECK(store->compare_and_swap(record(1).head(), record(2)));
+}
+
 TEST_CASE("a database whose defaults are unlucky works all the same") {
   const auto kind = GENERATE("postgresql", "odbc to postgresql");
   const Place place{kind};

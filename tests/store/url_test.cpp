@@ -60,6 +60,31 @@ TEST_CASE("what is no URL of a store is refused at once, and not repeated") {
   check_hides(message_of<InvalidArgumentError>([&] { return sql_ring_store(url); }), "hidden");
 }
 
+TEST_CASE("what libpq does not understand is refused with a hint") {
+  const auto url = GENERATE("postgresql:hostname=x", "postgresql://u:50%@h/d");
+  const auto message = message_of<InvalidArgumentError>([&] { return sql_ring_store(url); });
+  CHECK_NAMES(message, "check the keywords");
+  CHECK_NAMES(message, "%3A %2F %40");
+}
+
+TEST_CASE("messages name the ring if it has a name, and say what the database said alone") {
+  const auto kind = GENERATE(from_range(kDatabases));
+  CAPTURE(kind);
+  const Place place{kind};
+  fill(*place.store(), 1);
+  fill(*place.store({.ring = "one"}), 1);
+  place.run("drop table hsmseal_usage");
+  const auto message_for = [&](const SqlOptions& options) {
+    const auto store = place.store(options);
+    return message_of<StoreError>([&] { return store->reserve_usage({}, 1); });
+  };
+  const auto named = message_for({.ring = "one"}), unnamed = message_for({});
+  CHECK_NAMES(named, ", ring 'one': cannot count wraps: ");
+  CHECK(unnamed.find("ring '") == std::string::npos);
+  CHECK_NAMES(unnamed, "hsmseal_usage");
+  if (kind == "postgresql") CHECK_NAMES(unnamed, "PostgreSQL: cannot count wraps: ERROR: ");
+}
+
 TEST_CASE("SQLite in memory is refused with a hint") {
   CHECK_NAMES(message_of<InvalidArgumentError>([] { return sql_ring_store("sqlite::memory:"); }),
               "memory_ring_store()");

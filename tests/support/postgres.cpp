@@ -94,6 +94,8 @@ void PostgresServer::start() const {
                   folder_.string()));
 }
 
+void PostgresServer::become_standby() const { std::ofstream{folder_ / "data" / "standby.signal"}; }
+
 void PostgresServer::freeze() const { signal_all(SIGSTOP); }
 void PostgresServer::thaw() const { signal_all(SIGCONT); }
 

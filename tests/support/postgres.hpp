@@ -36,6 +36,8 @@ class PostgresServer {
     kill();
     start();
   }
+  /// Makes it a standby, of no other server, from its next start on.
+  void become_standby() const;
   /// Stops all its processes where they are, with their connections open, and lets them go on.
   void freeze() const;
   void thaw() const;
