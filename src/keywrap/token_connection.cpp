@@ -13,10 +13,10 @@ TokenConnection::TokenConnection(std::string alias, TokenBinding binding, Driver
 
 void TokenConnection::check_identity(const TokenInfo& found, const Identity* expected) const {
   if (expected == nullptr || (expected->label == found.label && expected->serial == found.serial)) return;
-  throw WrongKeyError(fmt::format(
-      "token '{}' is '{}' (serial {}) on this host, but the set names '{}' (serial {}); its key is not "
-      "looked for there; correct the binding",
-      alias_, found.label, found.serial, expected->label, expected->serial));
+  throw WrongKeyError(
+      fmt::format("token '{}' is '{}' (serial {}) on this host, but the set names '{}' (serial {}); its key is not "
+                  "looked for there; correct the binding",
+                  alias_, found.label, found.serial, expected->label, expected->serial));
 }
 
 std::shared_ptr<SessionPool> TokenConnection::connect(const Identity* expected) {
