@@ -115,7 +115,7 @@ TEST_CASE("a ring whose row is gone is missed, and its history is kept") {
   const auto check_missed = [](RingStore& at) {
     CHECK_NAMES(load_error(at), "restore the row");
     CHECK_NAMES(message_of<StoreError>([&] { return at.head(); }), "restore the row");
-    for (const std::uint64_t first : {1, 3, 100}) {
+    for (const std::uint64_t first : {1U, 3U, 100U}) {
       CHECK_NAMES(message_of<StoreError>([&] { return at.compare_and_swap(std::nullopt, record(first, "new")); }),
                   "restore the row");
     }

@@ -106,7 +106,7 @@ TEST_CASE("blocks of wraps grow from 64 to 65536") {
 }
 
 TEST_CASE("the hard limit is exact, and a key that is used up is not counted on") {
-  for (const std::uint64_t limit : {1, 8, 9, 72, 73, 200, 1000, 100'000}) {
+  for (const std::uint64_t limit : {1U, 8U, 9U, 72U, 73U, 200U, 1000U, 100'000U}) {
     INFO("limit " << limit);
     Metered f{limits(1, limit)};
     CHECK(f.take(200'000) == limit - std::min(limit, kProvidersOwn));
