@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,21 +15,6 @@
 #include <hsmseal/ring_store.hpp>
 
 namespace hsmseal {
-
-/// When a new set starts to seal.
-enum class Activation {
-  Now,    ///< at once; the set that was active is archived in the same change
-  Later,  ///< the set is staged, until activate()
-};
-
-/// Counts, over everything that the application has stored, the envelopes that still name a set (see inspect()). It may
-/// take its time; what it throws is passed on.
-using Census = std::function<std::uint64_t(Version)>;
-
-/// What keeps a key from being destroyed by mistake: the version, once more, as a person typed it.
-struct Confirmation {
-  Version version_again = 0;
-};
 
 /// The versioned credential sets of an application: one seals, all others open until they are removed.
 ///

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 
+#include <hsmseal/credential_set.hpp>
 #include <hsmseal/export.hpp>
 #include <hsmseal/observer.hpp>
 
@@ -47,6 +48,21 @@ struct RingOptions {
   std::chrono::milliseconds keep_sealing{0};
   /// The clock that tells how old this process's view is; replaced in tests. It must not jump.
   std::function<std::chrono::steady_clock::time_point()> clock = time_since_boot;
+};
+
+/// When a new set starts to seal.
+enum class Activation {
+  Now,    ///< at once; the set that was active is archived in the same change
+  Later,  ///< the set is staged, until activate()
+};
+
+/// Counts, over everything that the application has stored, the envelopes that still name a set (see inspect()). It may
+/// take its time; what it throws is passed on.
+using Census = std::function<std::uint64_t(Version)>;
+
+/// What keeps a key from being destroyed by mistake: the version, once more, as a person typed it.
+struct Confirmation {
+  Version version_again = 0;
 };
 
 }  // namespace hsmseal
