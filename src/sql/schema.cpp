@@ -17,10 +17,11 @@ namespace {
 /// they were released.
 constexpr std::array<std::array<std::string_view, 3>, 1> kSteps = {{
     {
-        "create table hsmseal_ring (ring {key} not null primary key, generation bigint not null, body {text} not null, "
-        "mac varchar(64) not null)",
-        "create table hsmseal_history (ring {key} not null, generation bigint not null, body {text} not null, "
-        "mac varchar(64) not null, primary key (ring, generation))",
+        // The body last: SQLite reads through all of it to get at what stands behind.
+        "create table hsmseal_ring (ring {key} not null primary key, generation bigint not null, "
+        "mac varchar(64) not null, body {text} not null)",
+        "create table hsmseal_history (ring {key} not null, generation bigint not null, "
+        "mac varchar(64) not null, body {text} not null, primary key (ring, generation))",
         "create table hsmseal_usage (ring {key} not null, kek_id varchar(32) not null, total bigint not null, "
         "primary key (ring, kek_id))",
     },
