@@ -17,7 +17,7 @@ set(soci_databases sqlite3 libpq odbc)
 foreach(backend database IN ZIP_LISTS soci_backends soci_databases)
   find_library(SOCI_${backend}_LIBRARY NAMES soci_${backend} soci_${backend}_4_0)
   if(PKG_CONFIG_FOUND)
-    pkg_check_modules(SOCI_${backend}_DATABASE QUIET IMPORTED_TARGET ${database})
+    pkg_check_modules(SOCI_${backend}_DATABASE QUIET IMPORTED_TARGET GLOBAL ${database})
   endif()
   list(APPEND soci_needs SOCI_${backend}_LIBRARY SOCI_${backend}_DATABASE_FOUND)
 endforeach()
@@ -35,11 +35,11 @@ mark_as_advanced(SOCI_INCLUDE_DIR SOCI_BOOST_INCLUDE_DIR SOCI_core_LIBRARY SOCI_
                  SOCI_postgresql_LIBRARY SOCI_odbc_LIBRARY)
 
 if(SOCI_FOUND AND NOT TARGET SOCI::core)
-  add_library(SOCI::core UNKNOWN IMPORTED)
+  add_library(SOCI::core UNKNOWN IMPORTED GLOBAL)
   set_target_properties(SOCI::core PROPERTIES IMPORTED_LOCATION "${SOCI_core_LIBRARY}"
     INTERFACE_INCLUDE_DIRECTORIES "${SOCI_INCLUDE_DIR};${SOCI_BOOST_INCLUDE_DIR}")
   foreach(backend IN LISTS soci_backends)
-    add_library(SOCI::${backend} UNKNOWN IMPORTED)
+    add_library(SOCI::${backend} UNKNOWN IMPORTED GLOBAL)
     set_target_properties(SOCI::${backend} PROPERTIES IMPORTED_LOCATION "${SOCI_${backend}_LIBRARY}"
       INTERFACE_LINK_LIBRARIES "SOCI::core;PkgConfig::SOCI_${backend}_DATABASE")
   endforeach()

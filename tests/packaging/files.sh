@@ -1,0 +1,17 @@
+# What is installed is what installed_files.txt lists, no more and no less, and no file knows where it was built:
+#
+#   files.sh static|shared|core
+. "$(dirname "$0")/common.sh"
+kind=$1
+
+sed -n "s/^\([a-z,]*,\)*$kind\(,[a-z]*\)*  *//p" "$source/tests/packaging/installed_files.txt" |
+  sed "s/@minor@/$(minor_version)/g" | LC_ALL=C sort >"$work/$kind.expected"
+(cd "$work/$kind" && find . ! -type d) | sed 's,^\./,,' | LC_ALL=C sort >"$work/$kind.found"
+[ -s "$work/$kind.expected" ] || fail "installed_files.txt lists nothing for $kind"
+diff "$work/$kind.expected" "$work/$kind.found" >&2 || fail "other files are installed (>) than listed (<)"
+
+text=$(grep -rlI . "$work/$kind" | wc -l)
+[ "$text" -gt 20 ] || fail "only $text text files to look at"
+if grep -rnIF -e "$work" -e "$source" "$work/$kind" >&2; then
+  fail "an installed file names a folder of the build"
+fi
