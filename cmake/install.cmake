@@ -47,7 +47,6 @@ if(HSMSEAL_WITH_SQL)
   if(NOT BUILD_SHARED_LIBS)
     # SOCI has neither a CMake configuration nor a pkg-config file.
     install(FILES cmake/FindSOCI.cmake DESTINATION ${config_folder} COMPONENT Development)
-    set(pc_sql_cflags "-DHSMSEAL_SQL_STATIC_DEFINE")
     set(pc_sql_requires "libpq sqlite3 odbc")
     foreach(backend IN ITEMS sqlite3 postgresql odbc core)
       cmake_path(GET SOCI_${backend}_LIBRARY STEM name)

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include <hsmseal/ring_store.hpp>
-#include <hsmseal/sql_export.hpp>
+#include <hsmseal/export.hpp>
 
 namespace hsmseal {
 

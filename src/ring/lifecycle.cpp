@@ -343,10 +343,10 @@ void destroy_key(RingCore& ring, Version version, const Census& census, Confirma
 std::vector<FoundKey> orphans(RingCore& ring) {
   if (ring.snapshot()->ring_key()) ring.look();  // opened for salvage: no store
   const auto now = ring.snapshot();
-  std::set<Bytes> named;
-  for (const CredentialSet& set : now->body().sets) named.insert(set.key.key_id);
   std::vector<FoundKey> found = ring.provider().find_keys(now->body().id, "");
-  std::erase_if(found, [&](const FoundKey& key) { return named.contains(key.key_id); });
+  std::erase_if(found, [&](const FoundKey& key) {
+    return std::ranges::any_of(now->body().sets, [&](const CredentialSet& set) { return set.key.key_id == key.key_id; });
+  });
   return found;
 }
 

@@ -1,8 +1,10 @@
+#!/bin/sh
 # An application that uses hsmseal: found, compiled, linked as promised, and run beside two SoftHSM tokens.
 #
 #   consume.sh find_package|pkg_config|add_subdirectory|fetch_content  static|shared  core|sql
 #
 # It is one of the examples: custom_key_wrapper for the core, quickstart for the component sql.
+# shellcheck source=tests/packaging/common.sh
 . "$(dirname "$0")/common.sh"
 way=$1 linkage=$2 component=$3
 needs readelf binutils
@@ -36,7 +38,8 @@ case $way in
     shared=OFF
     [ "$linkage" = static ] || shared=ON
     quietly cmake -S "$source/tests/packaging/consumer" -B "$folder" -G Ninja -DCMAKE_BUILD_TYPE=Release -DWAY="$way" \
-      -DCOMPONENT="$component" -DHSMSEAL_SOURCE="$source" -DCMAKE_PREFIX_PATH="$prefix" -DBUILD_SHARED_LIBS=$shared
+      -DCOMPONENT="$component" -DHSMSEAL_SOURCE="$source" -DCMAKE_PREFIX_PATH="$prefix" -DBUILD_SHARED_LIBS=$shared \
+      -DHSMSEAL_WERROR=ON
     quietly cmake --build "$folder"
     ;;
 esac
@@ -46,7 +49,9 @@ case $linked in *libstdc++*) ;; *) fail "readelf shows nothing that the program 
 case $linkage:$(echo "$linked" | grep libhsmseal | sort | paste -s -d ' ') in
   "static:") ;;
   "shared:libhsmseal.so.$(minor_version)") [ "$component" = core ] || fail "linked without libhsmseal_sql" ;;
-  "shared:libhsmseal.so.$(minor_version) libhsmseal_sql.so.$(minor_version)") [ "$component" = sql ] || fail "linked with libhsmseal_sql" ;;
+  "shared:libhsmseal.so.$(minor_version) libhsmseal_sql.so.$(minor_version)")
+    [ "$component" = sql ] || fail "linked with libhsmseal_sql"
+    ;;
   *) fail "the program is not linked as it should be with $linkage libraries: $linked" ;;
 esac
 sh "$source/examples/with_tokens.sh" "$folder/consumer"

@@ -1,6 +1,8 @@
+#!/bin/sh
 # What is installed is what installed_files.txt lists, no more and no less, and no file knows where it was built:
 #
 #   files.sh static|shared|core
+# shellcheck source=tests/packaging/common.sh
 . "$(dirname "$0")/common.sh"
 kind=$1
 

@@ -1,4 +1,6 @@
+#!/bin/sh
 # Every public header compiles alone, with CMake's own check of header sets.
+# shellcheck source=tests/packaging/common.sh
 . "$(dirname "$0")/common.sh"
 tree=$work/staged
 

@@ -1,8 +1,10 @@
+#!/bin/sh
 # What the libraries show and what they call:
 #
 #   libraries.sh static|shared
 #
 # Only names of hsmseal, of shared libraries not its private ones; nothing that ends the process or prints.
+# shellcheck source=tests/packaging/common.sh
 . "$(dirname "$0")/common.sh"
 kind=$1
 needs nm binutils
@@ -27,7 +29,7 @@ for library in hsmseal hsmseal_sql; do
     fail "$file shows names that are not hsmseal's"
   fi
   # Public names are directly in hsmseal:: or in a class; a namespace within is private.
-  if [ "$kind" = shared ] && grep -E "^$ours[a-z_0-9]+::" "$work/$library.$kind.shown" >&2; then
+  if [ "$kind" = shared ] && grep -E "^${ours}[a-z_0-9]+::" "$work/$library.$kind.shown" >&2; then
     fail "$file shows private names"
   fi
 

@@ -1,8 +1,10 @@
+#!/bin/sh
 # find_package must fail, and say why:
 #
 #   refused.sh static|shared|core  MESSAGE  CMAKE_ARGUMENT...
 #
 # A consumer that is found under the same conditions but one is built by consume.sh.
+# shellcheck source=tests/packaging/common.sh
 . "$(dirname "$0")/common.sh"
 kind=$1 message=$2
 shift 2

@@ -1,8 +1,10 @@
+#!/bin/sh
 # Builds and installs hsmseal as a packager does, then moves what was installed, as everything must work elsewhere too:
 #
 #   stage.sh static|shared|core    core is shared, without the component sql
 #
 # The objects are the same for all three, so that one build folder serves them.
+# shellcheck source=tests/packaging/common.sh
 . "$(dirname "$0")/common.sh"
 kind=$1
 
