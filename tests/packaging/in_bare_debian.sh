@@ -1,0 +1,52 @@
+#!/bin/sh
+# Runs in the bare Debian that debian.sh makes: /hsmseal is the repository, /exchange holds the packages. They are
+# installed, each public header is compiled alone, an application is built in both ways and run, the tool is used, and
+# everything is removed again.
+set -eu
+
+fail() {
+  echo "packaging, in a bare Debian: $*" >&2
+  exit 1
+}
+
+apt() {
+  DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0 "$@" >/tmp/apt.log 2>&1 ||
+    { cat /tmp/apt.log >&2; fail "apt-get $* failed"; }
+}
+
+for foreign in fmt botan-2/botan p11-kit-1 soci nlohmann; do
+  [ ! -e "/usr/include/$foreign" ] || fail "/usr/include/$foreign is here: this Debian is not bare"
+done
+apt install --no-install-recommends /exchange/*.deb
+
+headers=0
+for header in /usr/include/hsmseal/*.hpp; do
+  g++ -std=c++20 -Wall -Wextra -Wconversion -Wshadow -Werror -fsyntax-only -x c++ "$header" -Wno-pragma-once-outside-header ||
+    fail "$header does not compile alone"
+  headers=$((headers + 1))
+done
+[ "$headers" -gt 20 ] || fail "only $headers headers are installed"
+echo "$headers headers compile alone"
+
+cd /tmp
+rm -rf consumer
+cmake -S /hsmseal/tests/packaging/consumer -B consumer -DWAY=find_package -DCOMPONENT=sql -DHSMSEAL_SOURCE=/hsmseal \
+  >/tmp/cmake.log 2>&1 || { cat /tmp/cmake.log >&2; fail "find_package does not find hsmseal"; }
+cmake --build consumer >/tmp/cmake.log 2>&1 || { cat /tmp/cmake.log >&2; fail "the application does not build"; }
+# shellcheck disable=SC2046 # lists of words
+g++ -std=c++20 /hsmseal/examples/quickstart.cpp -o quickstart $(pkg-config --cflags --libs hsmseal-sql)
+for program in consumer/consumer ./quickstart; do
+  sh /hsmseal/examples/with_tokens.sh $program >/tmp/output || fail "$program failed"
+  cat /tmp/output
+  sed -n 's/^sealed: //p' /tmp/output >/tmp/envelope
+  [ -s /tmp/envelope ] || fail "$program shows no envelope"
+done
+
+hsmseal --version
+hsmseal drivers | grep '^softhsm2: /usr/lib' || fail "the tool does not find SoftHSM"
+sh /hsmseal/examples/with_tokens.sh hsmseal tokens softhsm2 | grep "^token: 'hsm1'" || fail "the tool shows no token"
+hsmseal inspect /tmp/envelope | grep '^credential set: 1$' || fail "the tool does not read the envelope"
+
+apt purge --autoremove 'libhsmseal*' hsmseal-tools
+left=$(find /usr /etc -name '*hsmseal*' 2>/dev/null)
+[ -z "$left" ] || fail "left after removal: $left"
