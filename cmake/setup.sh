@@ -1,11 +1,22 @@
 #!/bin/sh
 # From a bare machine to a running hsmseal:
 #
-#   sh cmake/setup.sh demo    builds, then rotates credentials over two SoftHSM tokens
-#   sh cmake/setup.sh test    builds, then runs all tests
-#   sh cmake/setup.sh soak    builds, then runs the long ones at full length: hundreds of kills, a minute of load
-#   sh cmake/setup.sh build   builds only
-#   sh cmake/setup.sh deps    installs what all of these need, and nothing else
+#   sh cmake/setup.sh demo       builds, then rotates credentials over two SoftHSM tokens
+#   sh cmake/setup.sh test       builds, then runs all tests but those below
+#   sh cmake/setup.sh build      builds only
+#   sh cmake/setup.sh deps       installs what test needs, and nothing else
+#
+# and for those who change it, each in a build of its own:
+#
+#   sh cmake/setup.sh soak       test's long ones at full length: hundreds of kills, a minute of load
+#   sh cmake/setup.sh docs       the reference of the public headers, where a warning is an error
+#   sh cmake/setup.sh lint       clang-format and clang-tidy
+#   sh cmake/setup.sh asan       clang with AddressSanitizer and UndefinedBehaviorSanitizer
+#   sh cmake/setup.sh tsan       ThreadSanitizer
+#   sh cmake/setup.sh clang      what clang builds is installed, and consumed by other projects
+#   sh cmake/setup.sh debian13   g++ 14, Botan 3, Catch2 3 in a Debian 13 made for it; needs root
+#   sh cmake/setup.sh packages   Debian's packages, installed into a bare Debian made for it; needs root
+#   sh cmake/setup.sh all        test and all of these but soak, as CI does
 #
 # On Debian and Ubuntu it installs the packages that are missing, as root or with sudo; apt-get is not called when none
 # is, so that it works without a network then. Elsewhere it says what is needed and goes on if the tools are there.
@@ -23,7 +34,14 @@ usage() {
 goal=${1:-}
 [ $# -le 1 ] || goal=
 case $goal in
-  demo | test | soak | build | deps) ;;
+  demo) stages="deps configure build demo" ;;
+  test) stages="deps configure build test" ;;
+  build) stages="deps configure build" ;;
+  deps) stages="deps" ;;
+  soak) stages="deps configure build soak" ;;
+  docs | lint) stages="deps configure $goal" ;;
+  asan | tsan | clang | debian13 | packages) stages="deps $goal" ;;
+  all) stages="deps configure build test docs lint asan tsan clang debian13 packages" ;;
   -h | --help) usage; exit 0 ;;
   *) usage >&2; exit 2 ;;
 esac
@@ -41,7 +59,7 @@ times=
 stage() {
   now=$1
   begin=$(date +%s)
-  echo "== $2"
+  echo "== $now"
   "stage_$now"
   times="$times
 stage $now $(($(date +%s) - begin)) s"
@@ -68,10 +86,20 @@ quietly() {
 
 # ---- packages ------------------------------------------------------------------------------------------------------
 
-packages="g++ cmake ninja-build pkg-config libfmt-dev libp11-kit-dev nlohmann-json3-dev softhsm2"
+packages="g++ cmake ninja-build pkg-config libfmt-dev libp11-kit-dev nlohmann-json3-dev libcli11-dev softhsm2"
 packages="$packages libsoci-dev libboost-dev libpq-dev libsqlite3-dev unixodbc-dev"
-[ "$goal" = demo ] || packages="$packages catch2 opensc python3 python3-cryptography git"
+[ "$goal" = demo ] || packages="$packages catch2 opensc python3 python3-cryptography git ccache"
 [ "$goal" = demo ] || packages="$packages postgresql odbc-postgresql libsqliteodbc"
+for one in $stages; do
+  case $one in
+    docs) packages="$packages doxygen" ;;
+    lint) packages="$packages clang-format-14 clang-tidy-14" ;;
+    asan) packages="$packages clang-14 libclang-rt-14-dev" ;;
+    clang) packages="$packages clang-14" ;;
+    debian13) packages="$packages debootstrap" ;;
+    packages) packages="$packages debootstrap dpkg-dev file" ;;
+  esac
+done
 
 has_package() {
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
@@ -157,14 +185,21 @@ check_tools() {
 
 # ---- build and run -------------------------------------------------------------------------------------------------
 
+# Configures a build: configure FOLDER CMAKE_ARGUMENT...
+configure() {
+  folder=$1
+  shift
+  quietly cmake -S . -B "$folder" -G Ninja -DHSMSEAL_WERROR=$strict "$@"
+}
+
 stage_configure() {
-  set -- -DCMAKE_BUILD_TYPE=RelWithDebInfo -DHSMSEAL_WERROR=$strict
+  set -- -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
   if [ "$goal" != demo ]; then
     set -- "$@" -DHSMSEAL_BUILD_TESTS=ON
   elif [ ! -f "$build/CMakeCache.txt" ]; then
     set -- "$@" -DHSMSEAL_BUILD_TESTS=OFF
   fi
-  quietly cmake -S . -B "$build" -G Ninja "$@"
+  configure "$build" "$@"
 }
 
 stage_build() {
@@ -175,16 +210,40 @@ stage_build() {
   fi
 }
 
-stage_test() {
-  ctest --test-dir "$build" --output-on-failure --no-tests=error -j "$cores"
+# Runs tests of a build: tests FOLDER CTEST_ARGUMENT...
+tests() {
+  folder=$1
+  shift
+  ctest --test-dir "$folder" --output-on-failure --no-tests=error -j "$cores" "$@"
 }
 
-stage_soak() {
-  HSMSEAL_SOAK=1 ctest --test-dir "$build" --verbose --no-tests=error -L soak
+stage_demo() { sh examples/with_tokens.sh "$build/examples/rotate_credentials"; }
+stage_test() { tests "$build" -LE debian; }
+stage_soak() { HSMSEAL_SOAK=1 ctest --test-dir "$build" --verbose --no-tests=error -L soak; }
+stage_docs() { cmake --build "$build" --target docs; }
+stage_lint() { cmake --build "$build" --target lint; }
+
+stage_asan() {
+  configure "$build/asan" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_COMPILER=clang++-14 -DHSMSEAL_SANITIZE=address
+  cmake --build "$build/asan" --parallel "$cores"
+  tests "$build/asan" -LE "soak|packaging|debian"
 }
 
-stage_demo() {
-  sh examples/with_tokens.sh "$build/examples/rotate_credentials"
+stage_tsan() {
+  configure "$build/tsan" -DCMAKE_BUILD_TYPE=Debug -DHSMSEAL_SANITIZE=thread
+  cmake --build "$build/tsan" --parallel "$cores"
+  tests "$build/tsan" -L "unit|token|store"
+}
+
+# The tests of packaging build what they need.
+stage_clang() {
+  configure "$build/clang" -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER=clang++-14
+  tests "$build/clang" -L packaging
+}
+
+stage_packages() {
+  [ -f "$build/CMakeCache.txt" ] || stage_configure
+  tests "$build" -L debian
 }
 
 log=
@@ -193,11 +252,6 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 log=$(mktemp)
 
-stage deps "packages"
-[ "$goal" = deps ] || stage configure "configure in $build"
-[ "$goal" = deps ] || stage build "build with $cores cores"
-case $goal in
-  test) stage test "all tests" ;;
-  soak) stage soak "the long tests" ;;
-  demo) stage demo "two SoftHSM tokens, two credential sets" ;;
-esac
+for one in $stages; do
+  stage "$one"
+done

@@ -60,9 +60,10 @@ Bytes wrap_former_ring_key(const SecretBytes& former, const SecretBytes& next, c
   SecretBytes text = former.clone();
   std::array<std::byte, crypto::kTagBytes> tag;
   crypto::aes256_gcm_encrypt(link_key(next).view(), nonce, link_aad(ring, index), text.writable(), tag);
-  Bytes link{nonce.begin(), nonce.end()};
-  link.insert(link.end(), text.view().begin(), text.view().end());
-  link.insert(link.end(), tag.begin(), tag.end());
+  Bytes link(nonce.size() + text.size() + tag.size());
+  auto end = std::ranges::copy(nonce, link.begin()).out;
+  end = std::ranges::copy(text.view(), end).out;
+  std::ranges::copy(tag, end);
   return link;
 }
 
