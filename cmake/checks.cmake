@@ -1,4 +1,4 @@
-# Targets for who works on hsmseal: docs. Nothing is built from it.
+# Targets for who works on hsmseal: docs and lint. Nothing is built from them.
 
 # The reference of the public headers, in docs/html of the build. What Doxygen warns of is an error.
 find_package(Doxygen 1.9.4 QUIET)
@@ -15,3 +15,6 @@ else()
     COMMAND ${CMAKE_COMMAND} -E echo "Doxygen 1.9.4 or newer is missing: install the package doxygen and run cmake again"
     COMMAND ${CMAKE_COMMAND} -E false VERBATIM)
 endif()
+
+# clang-format and clang-tidy, for as long as a build takes.
+add_custom_target(lint COMMAND sh ${CMAKE_CURRENT_LIST_DIR}/lint.sh ${PROJECT_BINARY_DIR} USES_TERMINAL VERBATIM)
