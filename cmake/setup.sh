@@ -193,7 +193,7 @@ configure() {
 }
 
 stage_configure() {
-  set -- -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
+  set -- -DCMAKE_BUILD_TYPE=RelWithDebInfo
   if [ "$goal" != demo ]; then
     set -- "$@" -DHSMSEAL_BUILD_TESTS=ON
   elif [ ! -f "$build/CMakeCache.txt" ]; then

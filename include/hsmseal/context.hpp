@@ -16,10 +16,12 @@ namespace hsmseal {
 /// they were added does not matter. src/FORMAT.md section 5.
 class HSMSEAL_API Context {
  public:
+  /// Adds a pair.
   /// @param name   not empty.
   /// @param value  may be empty.
   /// @throws InvalidArgumentError  the name is empty or was added before.
   Context& add(std::string_view name, std::string_view value) &;
+  /// The same for a context that is made where it is used: `Context{}.add("record", "42")`.
   Context&& add(std::string_view name, std::string_view value) &&;
 
   /// The canonical bytes; empty if nothing was added.
@@ -32,19 +34,23 @@ class HSMSEAL_API Context {
 
 /// The explicit way to bind an envelope to nothing: it then opens in any place.
 struct NoContext {};
+/// What a call passes instead of a context: `seal(secret, kNoContext)`.
 inline constexpr NoContext kNoContext;
 
 /// A context as seal and open take it. Refers to what it was made from.
 class HSMSEAL_API ContextView {
  public:
+  /// The context must outlive the call that the view is made for.
   /// @throws InvalidArgumentError  nothing was added: say kNoContext if that is meant.
   ContextView(const Context& context);  // NOLINT(google-explicit-constructor): calls read `open(sealed, context)`
-  ContextView(NoContext) noexcept {}    // NOLINT(google-explicit-constructor)
+  /// Binds to nothing.
+  ContextView(NoContext) noexcept {}  // NOLINT(google-explicit-constructor)
 
   /// Bytes that the application encodes by itself, at most 16 MiB.
   /// @throws InvalidArgumentError  empty, or too long.
   [[nodiscard]] static ContextView raw(ByteView bytes);
 
+  /// The canonical bytes, or those given to raw(); empty for kNoContext.
   [[nodiscard]] ByteView bytes() const noexcept { return bytes_; }
 
  private:

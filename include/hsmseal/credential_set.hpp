@@ -23,17 +23,18 @@ using Timestamp = std::chrono::sys_time<std::chrono::milliseconds>;
 
 /// 16 random bytes that name a ring for ever.
 struct HSMSEAL_API RingId {
-  std::array<std::byte, 16> bytes{};
+  std::array<std::byte, 16> bytes{};  ///< as the generator of random numbers gave them
   auto operator<=>(const RingId&) const = default;
   /// 32 lower-case hexadecimal digits.
   [[nodiscard]] std::string to_string() const;
-  /// @throws InvalidArgumentError  not what to_string() writes.
+  /// Reads what to_string() wrote.
+  /// @throws InvalidArgumentError  anything else.
   [[nodiscard]] static RingId from_string(std::string_view text);
 };
 
 /// 16 bytes that name a key-encryption key: two sets with one kek_id use one key.
 struct HSMSEAL_API KekId {
-  std::array<std::byte, 16> bytes{};
+  std::array<std::byte, 16> bytes{};  ///< also the CKA_ID of a key that hsmseal made
   auto operator<=>(const KekId&) const = default;
   /// 32 lower-case hexadecimal digits.
   [[nodiscard]] std::string to_string() const;
@@ -59,16 +60,16 @@ enum class IvRule : std::uint8_t {
 
 /// How a token is asked to wrap; found by real operations when a set is added.
 struct WrapProfile {
-  WrapAlgorithm algorithm = WrapAlgorithm::Aes256Gcm;
-  IvRule iv_rule = IvRule::Caller;
+  WrapAlgorithm algorithm = WrapAlgorithm::Aes256Gcm;  ///< what protects the data keys
+  IvRule iv_rule = IvRule::Caller;                     ///< as it was found to work
   std::uint32_t max_plaintext = 4096;  ///< the most bytes one call may encrypt; the ceiling of Suite::Token
   auto operator<=>(const WrapProfile&) const = default;
 };
 
 /// What shows that the right key answers: 32 random bytes wrapped under it, and their SHA-256.
 struct KeyProof {
-  Bytes wrapped;
-  std::array<std::byte, 32> digest{};
+  Bytes wrapped;                       ///< as KeyWrapper::wrap() returns it; empty: there is no proof
+  std::array<std::byte, 32> digest{};  ///< SHA-256 of the bytes before they were wrapped
   bool operator==(const KeyProof&) const = default;
 };
 
@@ -79,23 +80,23 @@ struct KeyDescription {
   std::string token_serial;  ///< CK_TOKEN_INFO.serialNumber when the key was added
   Bytes key_id;              ///< CKA_ID, 1 to 255 bytes
   std::string key_label;     ///< CKA_LABEL, for people
-  KekId kek_id;
-  WrapProfile profile;
-  KeyProof proof;
+  KekId kek_id;              ///< authenticated with everything that the key wraps
+  WrapProfile profile;       ///< what was found to work
+  KeyProof proof;            ///< unwrapped before the key is used
   bool operator==(const KeyDescription&) const = default;
 };
 
 /// One version of a ring: how to reach one key-encryption key, and since when. A plain value without secrets.
 struct CredentialSet {
-  Version version = 0;
-  SetState state = SetState::Staged;
-  KeyDescription key;
-  Bytes wrapped_ring_key;  ///< the ring's own key under this set's key; empty for a deleted set
-  std::string description;
-  Timestamp created_at;
-  std::optional<Timestamp> activated_at;
-  std::optional<Timestamp> archived_at;
-  std::optional<Timestamp> deleted_at;
+  Version version = 0;                    ///< never used again, even when the set is gone
+  SetState state = SetState::Staged;      ///< what the set may be used for now
+  KeyDescription key;                     ///< where its key is, and which one it is
+  Bytes wrapped_ring_key;                 ///< the ring's own key under this set's key; empty for a deleted set
+  std::string description;                ///< the operator's words, at most 1024 bytes
+  Timestamp created_at;                   ///< when add() stored it
+  std::optional<Timestamp> activated_at;  ///< when it began to seal; absent if it never did
+  std::optional<Timestamp> archived_at;   ///< since when it only opens; RingSettings::removal_grace counts from here
+  std::optional<Timestamp> deleted_at;    ///< since when it is deleted; RingSettings::quarantine counts from here
   std::optional<Timestamp> key_destroyed_at;  ///< when KeyRing::destroy_key() began; there is no way back from it
   bool operator==(const CredentialSet&) const = default;
 };
@@ -132,7 +133,7 @@ enum class KeyWeakness {
 
 /// Which shortcomings the operator accepts in a key that hsmseal did not make. None by default.
 struct AdoptionPolicy {
-  std::set<KeyWeakness> accept = {};
+  std::set<KeyWeakness> accept = {};  ///< any other shortcoming is a WrongKeyError
 };
 
 /// What the operator asks for when a set is added.

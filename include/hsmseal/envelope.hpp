@@ -34,8 +34,8 @@ class HSMSEAL_API Padding {
 
 /// How an encryptor seals. What it can open does not depend on this.
 struct EnvelopeOptions {
-  Suite suite = Suite::DataKey;
-  Padding padding = Padding::none();
+  Suite suite = Suite::DataKey;       ///< where secrets are encrypted: on the host or in the token
+  Padding padding = Padding::none();  ///< how much the sizes of envelopes tell
 };
 
 /// Seals secrets under the ring's active credential set, and opens those of every set.
@@ -47,6 +47,7 @@ struct EnvelopeOptions {
 ///         KeyNotFoundError, WrongKeyError, InvalidArgumentError when the set's token is not bound on this host.
 class HSMSEAL_API EnvelopeEncryptor {
  public:
+  /// @param ring  shared with the caller: what changes through its other handles changes here.
   explicit EnvelopeEncryptor(KeyRing ring, EnvelopeOptions options = {});
 
   /// Seals a secret under a data key of its own (Suite::DataKey) or in the token (Suite::Token).
@@ -90,6 +91,7 @@ class HSMSEAL_API EnvelopeEncryptor {
   /// @throws as open().
   /// Blocking: one unwrap and one wrap (four token calls).
   [[nodiscard]] Bytes rewrap(ByteView sealed) const;
+  /// rewrap() for the text form.
   [[nodiscard]] std::string rewrap_text(std::string_view sealed) const;
 
   /// Opens an envelope and seals its secret anew, under a new data key and this encryptor's options: when the old key
@@ -98,11 +100,13 @@ class HSMSEAL_API EnvelopeEncryptor {
   /// @throws as open() and seal().
   /// Blocking: one unwrap and one wrap (four token calls).
   [[nodiscard]] Bytes reseal(ByteView sealed, ContextView context) const;
+  /// reseal() for the text form.
   [[nodiscard]] std::string reseal_text(std::string_view sealed, ContextView context) const;
 
   /// Whether the envelope was sealed under another set than the active one. Calls neither token nor store.
   /// @throws FormatError, WrongRingError
   [[nodiscard]] bool needs_rewrap(ByteView sealed) const;
+  /// needs_rewrap() for the text form.
   [[nodiscard]] bool needs_rewrap_text(std::string_view sealed) const;
 
  private:

@@ -25,13 +25,13 @@ inline constexpr std::size_t kMaxEnvelopeBytes = kMaxSecretBytes + 4096;
 
 /// What an envelope says about itself. Nothing of it is authenticated before the envelope has been opened.
 struct EnvelopeHeader {
-  std::uint8_t format = 1;
-  Suite suite = Suite::DataKey;
-  WrapAlgorithm algorithm = WrapAlgorithm::Aes256Gcm;
-  bool padded = false;
-  std::array<std::byte, 4> ring_prefix{};  ///< the first 4 bytes of the ring's id
-  Version version = 0;                     ///< the credential set that sealed it
-  std::size_t secret_bytes = 0;            ///< the secret's size, rounded up to the bucket if it is padded
+  std::uint8_t format = 1;                             ///< of src/FORMAT.md; this version reads 1
+  Suite suite = Suite::DataKey;                        ///< where the secret was encrypted
+  WrapAlgorithm algorithm = WrapAlgorithm::Aes256Gcm;  ///< how the token encrypted
+  bool padded = false;                                 ///< whether secret_bytes is a multiple of Padding::bucket()
+  std::array<std::byte, 4> ring_prefix{};              ///< the first 4 bytes of the ring's id
+  Version version = 0;                                 ///< the credential set that sealed it
+  std::size_t secret_bytes = 0;                        ///< the secret's size, rounded up to the bucket if it is padded
   bool operator==(const EnvelopeHeader&) const = default;
 };
 

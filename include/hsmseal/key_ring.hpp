@@ -72,6 +72,7 @@ class HSMSEAL_API KeyRing {
   /// @throws StoreError   nothing of a set can be read. (An export: FormatError.)
   [[nodiscard]] static KeyRing open_for_salvage(const std::shared_ptr<RingStore>& damaged,
                                                 std::shared_ptr<KeyProvider> provider, const RingId& ring);
+  /// The same with an exported ring.
   [[nodiscard]] static KeyRing open_for_salvage(const std::filesystem::path& exported,
                                                 std::shared_ptr<KeyProvider> provider, const RingId& ring);
 
@@ -85,10 +86,10 @@ class HSMSEAL_API KeyRing {
   [[nodiscard]] static KeyRing salvage_from_token(std::shared_ptr<KeyProvider> provider, const std::string& token_alias,
                                                   const RingId& ring);
 
-  KeyRing(const KeyRing&);
-  KeyRing& operator=(const KeyRing&);
-  KeyRing(KeyRing&&) noexcept;
-  KeyRing& operator=(KeyRing&&) noexcept;
+  KeyRing(const KeyRing&);                 ///< One more handle of the same ring.
+  KeyRing& operator=(const KeyRing&);      ///< From now on a handle of the other's ring.
+  KeyRing(KeyRing&&) noexcept;             ///< What was moved from may only be destroyed or assigned to.
+  KeyRing& operator=(KeyRing&&) noexcept;  ///< What was moved from may only be destroyed or assigned to.
   ~KeyRing();
 
   /// Adds a set: makes or adopts its key, proves it by a round trip over several sessions, and stores it.
@@ -182,13 +183,12 @@ class HSMSEAL_API KeyRing {
 
   /// All sets by version, oldest first.
   [[nodiscard]] std::vector<CredentialSet> list() const;
-  [[nodiscard]] CredentialSet active() const;
-  [[nodiscard]] std::optional<CredentialSet> find(Version version) const;
-  [[nodiscard]] RingId id() const;
-  [[nodiscard]] std::uint64_t generation() const;
-  [[nodiscard]] RingSettings settings() const;
-  /// What a RingPin::fixed() of another host needs to know of the ring as it is here.
-  [[nodiscard]] PinnedRing pinned() const;
+  [[nodiscard]] CredentialSet active() const;                              ///< The one that seals.
+  [[nodiscard]] std::optional<CredentialSet> find(Version version) const;  ///< Nothing if there is no such set.
+  [[nodiscard]] RingId id() const;                                         ///< Never changes.
+  [[nodiscard]] std::uint64_t generation() const;                          ///< One more with each change of the record.
+  [[nodiscard]] RingSettings settings() const;                             ///< Those the ring was created with.
+  [[nodiscard]] PinnedRing pinned() const;  ///< For a RingPin::fixed() of another host: the ring as it is here.
 
  private:
   friend class EnvelopeEncryptor;

@@ -9,6 +9,7 @@ namespace hsmseal {
 
 /// Something that happened, for metrics and audit. Holds no secret.
 struct Event {
+  /// What happened, and what `version` means then.
   enum class Kind {
     Sealed,           ///< a secret was sealed under `version`
     Opened,           ///< an envelope of `version` was opened
@@ -27,9 +28,9 @@ struct Event {
     UsageNotCounted,  ///< wraps under the key of `version` are made without being counted: the store does not do it
     PinNotSaved,      ///< the pin's file could not be written; it is tried again with the next generation
   };
-  Kind kind;
-  RingId ring = {};
-  Version version = 0;
+  Kind kind;                ///< what happened
+  RingId ring = {};         ///< which ring it happened to
+  Version version = 0;      ///< the set, see Kind; of RingChanged the active one; otherwise 0
   std::string token = {};   ///< the alias of the set's token; empty for what concerns the ring as a whole
   std::string reason = {};  ///< of RingStale and PinNotSaved: the error's message
 };

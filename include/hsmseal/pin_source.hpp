@@ -19,6 +19,7 @@ struct TokenSelector;
 /// Thread safety: const members may run concurrently; a callback must allow that too.
 class HSMSEAL_API PinSource {
  public:
+  /// Returns the PIN of the token that is meant; what it throws is passed on.
   using Callback = std::function<SecretBytes(const TokenSelector&)>;
 
   /// The first line of a file of at most 4096 bytes that neither the group nor others may read or write.
@@ -41,7 +42,13 @@ class HSMSEAL_API PinSource {
   /// is asked anew by each call that needs the login until it succeeds.
   [[nodiscard]] static PinSource protected_path();
 
-  enum class Kind { None, Pin, ProtectedPath };
+  /// How a login is made.
+  enum class Kind {
+    None,           ///< not at all, see none()
+    Pin,            ///< with what read() returns
+    ProtectedPath,  ///< by the token itself, see protected_path()
+  };
+  /// Whether there is a PIN to read().
   [[nodiscard]] Kind kind() const noexcept { return kind_; }
 
   /// Fetches the PIN; hsmseal calls this when it logs in.

@@ -17,25 +17,32 @@ class Driver;
 
 /// CK_INFO in C++ types.
 struct ModuleInfo {
-  std::string manufacturer, description;
-  std::uint8_t cryptoki_major = 0, cryptoki_minor = 0;
-  std::uint8_t library_major = 0, library_minor = 0;
+  std::string manufacturer;         ///< manufacturerID without its padding
+  std::string description;          ///< libraryDescription without its padding
+  std::uint8_t cryptoki_major = 0;  ///< of the version of PKCS#11 that the driver follows
+  std::uint8_t cryptoki_minor = 0;  ///< of the same: 40 for PKCS#11 2.40
+  std::uint8_t library_major = 0;   ///< of the driver's own version
+  std::uint8_t library_minor = 0;   ///< of the same
 };
 
 /// CK_TOKEN_INFO in C++ types, padding removed.
 struct TokenInfo {
-  std::uint64_t slot = 0;  ///< CK_SLOT_ID: for messages; drivers renumber slots
-  std::string label, serial, model, manufacturer;
+  std::uint64_t slot = 0;          ///< CK_SLOT_ID: for messages; drivers renumber slots
+  std::string label;               ///< chosen when the token was initialized; not always unique
+  std::string serial;              ///< serialNumber
+  std::string model;               ///< chosen by the vendor
+  std::string manufacturer;        ///< manufacturerID
   std::uint64_t flags = 0;         ///< CKF_* of PKCS#11 2.40 section 3.2
   std::uint64_t max_sessions = 0;  ///< ulMaxSessionCount as reported: 0 and numbers near 2^64 mean no known limit
 };
 
 /// CK_MECHANISM_INFO in C++ types. What a driver lists may still be refused: only real operations tell.
 struct MechanismInfo {
-  std::uint64_t type = 0;  ///< CK_MECHANISM_TYPE
-  std::string name;        ///< "CKM_AES_GCM" for those hsmseal knows, otherwise a hexadecimal number
-  std::uint64_t min_key_size = 0, max_key_size = 0;
-  std::uint64_t flags = 0;
+  std::uint64_t type = 0;          ///< CK_MECHANISM_TYPE
+  std::string name;                ///< "CKM_AES_GCM" for those hsmseal knows, otherwise a hexadecimal number
+  std::uint64_t min_key_size = 0;  ///< bytes or bits, depending on the mechanism
+  std::uint64_t max_key_size = 0;  ///< in the same unit
+  std::uint64_t flags = 0;         ///< CKF_* of CK_MECHANISM_INFO; some drivers leave it unset
 };
 
 /// A PKCS#11 driver loaded into this process.
@@ -69,6 +76,7 @@ class HSMSEAL_API Pkcs11Module {
   Pkcs11Module& operator=(const Pkcs11Module&) = delete;
   ~Pkcs11Module();
 
+  /// What the driver says of itself.
   /// @throws TokenError  C_GetInfo failed.
   [[nodiscard]] ModuleInfo info() const;
 

@@ -17,14 +17,15 @@ namespace pkcs11 {
 struct SessionAccess;
 }
 
+/// What a session may change in its token.
 enum class SessionMode {
   ReadWrite,  ///< CKF_RW_SESSION: some drivers refuse any other
-  ReadOnly,
+  ReadOnly,   ///< makes no keys of KeyLifetime::Token
 };
 
 /// CK_OBJECT_HANDLE: valid while this process is logged in to the token, and never to be stored.
 struct KeyHandle {
-  std::uint64_t value = 0;
+  std::uint64_t value = 0;  ///< 0 is never a key (CK_INVALID_HANDLE)
   bool operator==(const KeyHandle&) const = default;
 };
 
@@ -35,7 +36,10 @@ struct KeyQuery {
 };
 
 /// What a new key may be used for. Never both: a key has one purpose.
-enum class KeyUse { EncryptDecrypt, SignVerify };
+enum class KeyUse {
+  EncryptDecrypt,  ///< CKA_ENCRYPT and CKA_DECRYPT
+  SignVerify,      ///< CKA_SIGN and CKA_VERIFY
+};
 
 /// Where a new key lives.
 enum class KeyLifetime {
@@ -45,28 +49,41 @@ enum class KeyLifetime {
 
 /// A new AES key. It is always private, sensitive and not extractable.
 struct KeyTemplate {
-  Bytes id = {};           ///< CKA_ID, 1 to 255 bytes; 16 random bytes are a good choice
-  std::string label = {};  ///< CKA_LABEL
-  KeyUse use = KeyUse::EncryptDecrypt;
-  KeyLifetime lifetime = KeyLifetime::Token;
-  std::size_t bytes = 32;  ///< 16, 24 or 32
+  Bytes id = {};                              ///< CKA_ID, 1 to 255 bytes; 16 random bytes are a good choice
+  std::string label = {};                     ///< CKA_LABEL
+  KeyUse use = KeyUse::EncryptDecrypt;        ///< the one purpose of the key
+  KeyLifetime lifetime = KeyLifetime::Token;  ///< KeyLifetime::Token needs SessionMode::ReadWrite
+  std::size_t bytes = 32;                     ///< the key's size: 16, 24 or 32
 };
 
 /// The attributes of a key as the token tells them; absent where it does not.
 struct KeyAttributes {
-  std::optional<std::uint64_t> key_type, value_bytes;
-  std::optional<Bytes> id;
-  std::optional<std::string> label;
-  std::optional<bool> token, is_private, sensitive, always_sensitive, extractable, never_extractable;
-  std::optional<bool> encrypt, decrypt, wrap, unwrap, sign, verify, derive;
+  std::optional<std::uint64_t> key_type;     ///< CKA_KEY_TYPE: CKK_AES is 0x1f
+  std::optional<std::uint64_t> value_bytes;  ///< CKA_VALUE_LEN
+  std::optional<Bytes> id;                   ///< CKA_ID
+  std::optional<std::string> label;          ///< CKA_LABEL
+  std::optional<bool> token;                 ///< CKA_TOKEN
+  std::optional<bool> is_private;            ///< CKA_PRIVATE
+  std::optional<bool> sensitive;             ///< CKA_SENSITIVE
+  std::optional<bool> always_sensitive;      ///< CKA_ALWAYS_SENSITIVE
+  std::optional<bool> extractable;           ///< CKA_EXTRACTABLE
+  std::optional<bool> never_extractable;     ///< CKA_NEVER_EXTRACTABLE
+  std::optional<bool> encrypt;               ///< CKA_ENCRYPT
+  std::optional<bool> decrypt;               ///< CKA_DECRYPT
+  std::optional<bool> wrap;                  ///< CKA_WRAP
+  std::optional<bool> unwrap;                ///< CKA_UNWRAP
+  std::optional<bool> sign;                  ///< CKA_SIGN
+  std::optional<bool> verify;                ///< CKA_VERIFY
+  std::optional<bool> derive;                ///< CKA_DERIVE
 };
 
 /// CKM_AES_GCM with a 16-byte tag and the caller's IV (NIST SP 800-38D). An IV must never serve twice under one key.
 struct AesGcm {
-  ByteView iv = {};  ///< 1 to 256 bytes; 12 is what every token takes
-  ByteView aad = {};
+  ByteView iv = {};   ///< 1 to 256 bytes; 12 is what every token takes
+  ByteView aad = {};  ///< associated data; may be empty
 };
 
+/// How sign() makes a MAC.
 enum class MacMechanism {
   AesCmac,     ///< CKM_AES_CMAC: 16 bytes, an AES key
   HmacSha256,  ///< CKM_SHA256_HMAC: 32 bytes, a generic secret key
@@ -85,12 +102,13 @@ enum class MacMechanism {
 /// Blocking: every member but token() and usable() calls the driver, which may take as long as it likes.
 class HSMSEAL_API Pkcs11Session {
  public:
+  /// Opens a session; nobody is logged in by that.
   /// @throws as Pkcs11Module::token(), and TokenError from C_OpenSession.
   Pkcs11Session(std::shared_ptr<Pkcs11Module> module, const TokenSelector& selector,
                 SessionMode mode = SessionMode::ReadWrite);
 
-  Pkcs11Session(Pkcs11Session&& other) noexcept;
-  Pkcs11Session& operator=(Pkcs11Session&& other) noexcept;
+  Pkcs11Session(Pkcs11Session&& other) noexcept;             ///< Takes over the open session.
+  Pkcs11Session& operator=(Pkcs11Session&& other) noexcept;  ///< Closes its own and takes over the other.
   Pkcs11Session(const Pkcs11Session&) = delete;
   Pkcs11Session& operator=(const Pkcs11Session&) = delete;
   ~Pkcs11Session();

@@ -62,7 +62,7 @@ using Census = std::function<std::uint64_t(Version)>;
 
 /// What keeps a key from being destroyed by mistake: the version, once more, as a person typed it.
 struct Confirmation {
-  Version version_again = 0;
+  Version version_again = 0;  ///< must equal the version whose key is to be destroyed
 };
 
 }  // namespace hsmseal

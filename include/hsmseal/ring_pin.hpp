@@ -20,15 +20,16 @@ class PinKeeper;
 
 /// What a host remembers of the newest record of a ring that it has verified. Not secret.
 struct HSMSEAL_API PinnedRing {
-  RingId id;
-  std::uint64_t generation = 0;
+  RingId id;                              ///< no other ring is accepted
+  std::uint64_t generation = 0;           ///< no older record is accepted
   std::array<std::byte, 32> mac{};        ///< the record's
   std::array<std::byte, 32> key_check{};  ///< tells the ring's key from another without showing it
   bool operator==(const PinnedRing&) const = default;
 
   /// The content of a pin's file, for the application's own configuration: src/FORMAT.md section 6.6.
   [[nodiscard]] std::string to_text() const;
-  /// @throws InvalidArgumentError  not what to_text() writes.
+  /// Reads what to_text() wrote.
+  /// @throws InvalidArgumentError  anything else.
   [[nodiscard]] static PinnedRing from_text(std::string_view text);
 };
 

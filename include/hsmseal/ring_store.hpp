@@ -25,6 +25,7 @@ struct RingRecord {
   std::uint64_t generation = 0;     ///< 1 for a new ring, one more with each change; at most 2^63 - 1
   std::string body;                 ///< canonical JSON, UTF-8, at most 64 MiB
   std::array<std::byte, 32> mac{};  ///< HMAC-SHA-256 of the body under the ring's MAC key
+  /// What compare_and_swap() expects when this is the newest record.
   [[nodiscard]] RingHead head() const { return {generation, mac}; }
   bool operator==(const RingRecord&) const = default;
 };

@@ -23,13 +23,14 @@ struct SqlOptions {
 ///
 /// @param url  says where. It may hold a password, and no message or exception ever repeats any of it, the path of an
 ///             SQLite file apart. One of:
-///
-///     sqlite:/var/lib/vault/ring.db                    a file; relative to where the process is now
-///     postgresql:host=db.example dbname=vault user=v   what libpq calls a connection string
-///     postgresql://v@db.example/vault?sslmode=verify-full
-///     odbc:Driver={PostgreSQL Unicode};Servername=db.example;Database=vault;Uid=v;Pwd={...}
-///     odbc:Driver={ODBC Driver 18 for SQL Server};Server=db.example;Database=vault;Uid=v;Pwd={...};Encrypt=yes
-///     odbc:Driver={FreeTDS};Server=db.example;Port=1433;TDS_Version=7.4;ClientCharset=UTF-8;Database=vault;Uid=v;Pwd=x
+/// ```
+/// sqlite:/var/lib/vault/ring.db                    a file; relative to where the process is now
+/// postgresql:host=db.example dbname=vault user=v   what libpq calls a connection string
+/// postgresql://v@db.example/vault?sslmode=verify-full
+/// odbc:Driver={PostgreSQL Unicode};Servername=db.example;Database=vault;Uid=v;Pwd={...}
+/// odbc:Driver={ODBC Driver 18 for SQL Server};Server=db.example;Database=vault;Uid=v;Pwd={...};Encrypt=yes
+/// odbc:Driver={FreeTDS};Server=db.example;Port=1433;TDS_Version=7.4;ClientCharset=UTF-8;Database=vault;Uid=v;Pwd=x
+/// ```
 ///
 /// ODBC loads the driver that the URL names, so whoever writes the URL chooses code. Over ODBC it works with PostgreSQL,
 /// SQL Server and SQLite, and refuses others. SQL Server was not run: the statements are those of the others, its types
@@ -46,7 +47,6 @@ struct SqlOptions {
 /// A standby of PostgreSQL lags behind and is refused, also if the URL has its host alone; of several hosts the one that
 /// is no standby is taken. A URL with a target_session_attrs of its own decides that itself.
 ///
-/// @param options  see there.
 /// @throws InvalidArgumentError  no such URL, or an option out of its bounds. A database that does not answer throws
 ///                               StoreError from the store's members, now() included.
 ///

@@ -46,7 +46,7 @@ struct DriverOptions {
   std::filesystem::path library = {};  ///< absolute; not writable by group or others, nor any folder above it
   std::string start_up = {};           ///< goes to CK_C_INITIALIZE_ARGS.pReserved; empty passes NULL
   std::map<std::string, std::string> environment = {};  ///< set in this process before C_Initialize
-  Concurrency concurrency = Concurrency::Parallel;
+  Concurrency concurrency = Concurrency::Parallel;      ///< whether its calls may overlap
 };
 
 /// How much of a token one process may take.
@@ -63,11 +63,11 @@ enum class LowPinCount {
 
 /// How this host reaches one token. Host-local: it is never written to the ring.
 struct TokenBinding {
-  std::string driver = {};  ///< a driver's alias (see Host::driver), or the absolute path of its library
-  TokenSelector select = {};
-  PinSource pin = PinSource::none();
-  SessionLimits limits = {};
-  LowPinCount low_pin_count = LowPinCount::Refuse;
+  std::string driver = {};            ///< a driver's alias (see Host::driver), or the absolute path of its library
+  TokenSelector select = {};          ///< which of the driver's tokens; must not be empty
+  PinSource pin = PinSource::none();  ///< asked at each login
+  SessionLimits limits = {};          ///< for this process alone
+  LowPinCount low_pin_count = LowPinCount::Refuse;  ///< what to do before a wrong PIN would lock the token
 };
 
 /// The names that a ring uses, bound to what they mean on this host.
@@ -89,6 +89,7 @@ class HSMSEAL_API Host {
   /// @throws InvalidArgumentError  the alias is empty or taken, the selector is empty, or a limit is out of range.
   Host& token(std::string alias, TokenBinding binding);
 
+  /// What a token's alias stands for here.
   /// @throws InvalidArgumentError  no token of this name is bound on this host.
   [[nodiscard]] const TokenBinding& binding(std::string_view token_alias) const;
 

@@ -22,8 +22,11 @@ class HSMSEAL_API TokenError : public Error {
   TokenError(TokenFailure failure, const std::string& message);
   ~TokenError() override;
 
+  /// See TokenFailure::function.
   [[nodiscard]] const std::string& function() const noexcept { return failure_.function; }
+  /// See TokenFailure::rv.
   [[nodiscard]] std::uint64_t rv() const noexcept { return failure_.rv; }
+  /// See TokenFailure::rv_name.
   [[nodiscard]] const std::string& rv_name() const noexcept { return failure_.rv_name; }
   /// Never true for a PIN failure.
   [[nodiscard]] bool retryable() const noexcept { return failure_.retryable; }

@@ -66,10 +66,10 @@ TokenSelector TokenSelector::from_uri(std::string_view pkcs11_uri) {
     throw InvalidArgumentError("PKCS#11 URI: not well-formed (RFC 7512)");
   }
   const CK_TOKEN_INFO& token = *p11_kit_uri_get_token_info(uri.get());
-  const TokenSelector selector{.label = pkcs11::unpadded(token.label),
-                               .serial = pkcs11::unpadded(token.serialNumber),
-                               .model = pkcs11::unpadded(token.model),
-                               .manufacturer = pkcs11::unpadded(token.manufacturerID)};
+  TokenSelector selector{.label = pkcs11::unpadded(token.label),
+                         .serial = pkcs11::unpadded(token.serialNumber),
+                         .model = pkcs11::unpadded(token.model),
+                         .manufacturer = pkcs11::unpadded(token.manufacturerID)};
   const std::array fields{&selector.label, &selector.serial, &selector.model, &selector.manufacturer};
   const auto given = std::ranges::count_if(fields, [](const std::string* field) { return !field->empty(); });
   if (given == 0 || static_cast<std::size_t>(given) != attributes) {

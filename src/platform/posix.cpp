@@ -201,14 +201,14 @@ std::string shown(const std::filesystem::path& path) { return path.string(); }
 
 std::chrono::steady_clock::time_point time_since_boot() noexcept {
 #if defined(CLOCK_BOOTTIME)
-  constexpr clockid_t id = CLOCK_BOOTTIME;
+  constexpr clockid_t kClock = CLOCK_BOOTTIME;
 #elif defined(CLOCK_MONOTONIC_RAW)
-  constexpr clockid_t id = CLOCK_MONOTONIC_RAW;  // macOS: counts sleep, too
+  constexpr clockid_t kClock = CLOCK_MONOTONIC_RAW;  // macOS: counts sleep, too
 #else
-  constexpr clockid_t id = CLOCK_MONOTONIC;
+  constexpr clockid_t kClock = CLOCK_MONOTONIC;
 #endif
   timespec now{};
-  ::clock_gettime(id, &now);
+  ::clock_gettime(kClock, &now);
   const auto since_boot = std::chrono::seconds{now.tv_sec} + std::chrono::nanoseconds{now.tv_nsec};
   return std::chrono::steady_clock::time_point{since_boot};
 }
@@ -327,9 +327,9 @@ void write_new_file(const std::filesystem::path& path, std::string_view content)
   file.keep();
 }
 
-FolderLock::FolderLock(const std::filesystem::path& folder, std::chrono::milliseconds patience) {
+FolderLock::FolderLock(const std::filesystem::path& folder, std::chrono::milliseconds patience)
+    : handle_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
   const auto end = std::chrono::steady_clock::now() + patience;
-  handle_ = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   while (handle_ < 0 || ::flock(static_cast<int>(handle_), LOCK_EX | LOCK_NB) != 0) {
     const int error = errno;
     const bool taken = handle_ >= 0 && (error == EWOULDBLOCK || error == EINTR);

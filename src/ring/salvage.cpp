@@ -41,10 +41,13 @@ std::vector<CredentialSet> sets_in(const std::vector<std::string>& texts) {
   for (const std::string_view text : texts) {
     for (auto at = text.find(kSetBegins); at != std::string_view::npos; at = text.find(kSetBegins, at + 1)) {
       auto set = set_from_text(object_at_front(text.substr(at, kMostSetBytes)));
-      if (set) found.try_emplace(set->version, *std::move(set));
+      if (!set) continue;
+      const Version version = set->version;
+      found.try_emplace(version, *std::move(set));
     }
   }
   std::vector<CredentialSet> sets;
+  sets.reserve(found.size());
   for (auto& [version, set] : found) sets.push_back(std::move(set));
   return sets;
 }
