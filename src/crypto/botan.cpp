@@ -14,14 +14,26 @@
 #include <botan/mac.h>
 #include <botan/mem_ops.h>
 #include <botan/system_rng.h>
+#include <botan/version.h>
 
 #include "core/hex.hpp"
 
 namespace hsmseal::crypto {
 namespace {
 
+// Botan 3 has other names for the directions; the former ones are deprecated there.
+#if BOTAN_VERSION_MAJOR >= 3
+constexpr auto kEncryption = Botan::Cipher_Dir::Encryption, kDecryption = Botan::Cipher_Dir::Decryption;
+#else
+constexpr auto kEncryption = Botan::Cipher_Dir::ENCRYPTION, kDecryption = Botan::Cipher_Dir::DECRYPTION;
+#endif
+
+using Buffer = Botan::secure_vector<std::uint8_t>;
+
 const std::uint8_t* raw(ByteView bytes) { return reinterpret_cast<const std::uint8_t*>(bytes.data()); }
 std::uint8_t* writable(std::span<std::byte> bytes) { return reinterpret_cast<std::uint8_t*>(bytes.data()); }
+
+Buffer buffer(ByteView bytes) { return {raw(bytes), raw(bytes) + bytes.size()}; }
 
 std::unique_ptr<Botan::AEAD_Mode> aes256_gcm(Botan::Cipher_Dir direction, ByteView key, ByteView nonce, ByteView aad) {
   auto mode = Botan::AEAD_Mode::create_or_throw("AES-256/GCM", direction);
@@ -73,16 +85,18 @@ Digest hmac_sha256(ByteView key, ByteView data) {
 
 SecretBytes hkdf_expand_sha256(ByteView key, ByteView info, std::size_t size) {
   auto kdf = Botan::KDF::create_or_throw("HKDF-Expand(SHA-256)");
+  // Vectors are what derive_key() takes in Botan 2 and 3 alike.
+  const Buffer derived = kdf->derive_key(size, buffer(key), Buffer{}, buffer(info));
   SecretBytes out{size};
-  kdf->kdf(writable(out.writable()), size, raw(key), key.size(), nullptr, 0, raw(info), info.size());
+  copy_out(out.writable(), derived.data());
   return out;
 }
 
 void aes256_gcm_encrypt(ByteView key, ByteView nonce, ByteView aad, std::span<std::byte> text,
                         std::span<std::byte, kTagBytes> tag) {
-  auto mode = aes256_gcm(Botan::Cipher_Dir::ENCRYPTION, key, nonce, aad);
+  auto mode = aes256_gcm(kEncryption, key, nonce, aad);
   const auto rest = text.subspan(process_in_place(*mode, text));
-  Botan::secure_vector<std::uint8_t> end(raw(rest), raw(rest) + rest.size());
+  Buffer end = buffer(rest);
   mode->finish(end);
   copy_out(rest, end.data());
   copy_out(tag, end.data() + rest.size());
@@ -90,9 +104,9 @@ void aes256_gcm_encrypt(ByteView key, ByteView nonce, ByteView aad, std::span<st
 
 bool aes256_gcm_decrypt(ByteView key, ByteView nonce, ByteView aad, std::span<std::byte> text,
                         std::span<const std::byte, kTagBytes> tag) {
-  auto mode = aes256_gcm(Botan::Cipher_Dir::DECRYPTION, key, nonce, aad);
+  auto mode = aes256_gcm(kDecryption, key, nonce, aad);
   const auto rest = text.subspan(process_in_place(*mode, text));
-  Botan::secure_vector<std::uint8_t> end(raw(rest), raw(rest) + rest.size());
+  Buffer end = buffer(rest);
   end.insert(end.end(), raw(tag), raw(tag) + tag.size());
   try {
     mode->finish(end);

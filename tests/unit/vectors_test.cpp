@@ -51,6 +51,9 @@ void for_each(const std::string& list_name, const Check& check) {
   REQUIRE(ran == entries.size());
 }
 
+/// A field's text: GCC 13 and newer find no == for text and JSON, only for JSON and text.
+std::string text_at(const json& entry, const char* field) { return entry.at(field).get<std::string>(); }
+
 /// The view of an entry's context, which lives as long as `bytes`.
 ContextView context_of(const Bytes& bytes) { return bytes.empty() ? ContextView{kNoContext} : ContextView::raw(bytes); }
 
@@ -101,10 +104,10 @@ TEST_CASE("every valid vector opens to its secret") {
   for_each("valid", [](const json& entry) {
     const Bytes sealed = bytes_at(entry, "sealed"), context = bytes_at(entry, "context");
     const Reader reader(iv_bytes_of(sealed));
-    CHECK(hex(reader.encryptor.open(sealed, context_of(context)).view()) == entry.at("secret"));
-    CHECK(hex(reader.encryptor.open_text(entry.at("text").get<std::string>(), context_of(context)).view()) ==
-          entry.at("secret"));
-    CHECK(envelope::to_text(sealed) == entry.at("text"));
+    CHECK(hex(reader.encryptor.open(sealed, context_of(context)).view()) == text_at(entry, "secret"));
+    CHECK(hex(reader.encryptor.open_text(text_at(entry, "text"), context_of(context)).view()) ==
+          text_at(entry, "secret"));
+    CHECK(envelope::to_text(sealed) == text_at(entry, "text"));
   });
 }
 
@@ -122,7 +125,7 @@ TEST_CASE("every valid vector has the header it was made with") {
     const wire::Envelope envelope = wire::read(sealed);
     CHECK(hex(envelope.wrapped).starts_with(entry.at("wrap_iv").get<std::string>()));
     CHECK(wire::write(envelope) == sealed);
-    if (header.suite == Suite::DataKey) CHECK(hex(envelope.nonce) == entry.at("nonce"));
+    if (header.suite == Suite::DataKey) CHECK(hex(envelope.nonce) == text_at(entry, "nonce"));
   });
 }
 
@@ -154,7 +157,7 @@ TEST_CASE("every invalid vector is refused with the error it names") {
       const int unwraps = each->provider->unwraps();
       const auto error = refusal([&] {
         if (entry.contains("text")) {
-          (void)each->encryptor.open_text(entry.at("text").get<std::string>(), context_of(context));
+          (void)each->encryptor.open_text(text_at(entry, "text"), context_of(context));
           return;
         }
         Bytes sealed = bytes_at(entry, "sealed");
@@ -180,13 +183,13 @@ TEST_CASE("rewrapped vectors have the payload they had, and both open") {
     CHECK(moved.version == keks.at(entry.at("after_kek").get<std::size_t>()).at("version"));
     for (const std::size_t iv_bytes : {12U, 16U}) {
       const Reader reader(iv_bytes);
-      CHECK(hex(reader.encryptor.open(before, context_of(context)).view()) == entry.at("secret"));
-      CHECK(hex(reader.encryptor.open(after, context_of(context)).view()) == entry.at("secret"));
+      CHECK(hex(reader.encryptor.open(before, context_of(context)).view()) == text_at(entry, "secret"));
+      CHECK(hex(reader.encryptor.open(after, context_of(context)).view()) == text_at(entry, "secret"));
       const Bytes ours = reader.encryptor.rewrap(before);
       CHECK(inspect(ours).version == reader.ring.active().version);
       CHECK(ours.size() == old_rest.size() + 18 + iv_bytes + 48);
       CHECK(hex(ByteView{ours}.last(old_rest.size())) == hex(old_rest));
-      CHECK(hex(reader.encryptor.open(ours, context_of(context)).view()) == entry.at("secret"));
+      CHECK(hex(reader.encryptor.open(ours, context_of(context)).view()) == text_at(entry, "secret"));
     }
   });
 }
@@ -197,8 +200,8 @@ TEST_CASE("contexts are encoded as the vectors say") {
     for (const json& pair : entry.at("pairs")) {
       context.add(pair.at(0).get<std::string>(), pair.at(1).get<std::string>());
     }
-    CHECK(hex(context.encoded()) == entry.at("encoded"));
-    CHECK(hex(ContextView{context}.bytes()) == entry.at("encoded"));
+    CHECK(hex(context.encoded()) == text_at(entry, "encoded"));
+    CHECK(hex(ContextView{context}.bytes()) == text_at(entry, "encoded"));
   });
 }
 
@@ -305,13 +308,13 @@ TEST_CASE("the keys that the vectors' rings had before are found from the presen
   for_each("rings", [&](const json& entry) {
     const ring::Body body = ring::from_text(test::record_of(entry).body);
     const SecretBytes present{bytes_at(entry, "ring_key")};
-    CHECK(hex(ring::key_check(present)) == entry.at("key_check"));
+    CHECK(hex(ring::key_check(present)) == text_at(entry, "key_check"));
     const json& former = entry.at("former_keys");
     REQUIRE(former.size() == body.former_ring_keys.size());
     for (std::size_t i = 0; i < former.size(); ++i) {
       const auto key = ring::former_ring_key(body, present, i);
       REQUIRE(key);
-      CHECK(hex(key->view()) == former.at(i));
+      CHECK(hex(key->view()) == former.at(i).get<std::string>());
       ++found;
     }
   });
