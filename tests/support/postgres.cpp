@@ -7,6 +7,7 @@
 #include <iterator>
 #include <sstream>
 #include <stdexcept>
+#include <utility>
 
 #include <fmt/format.h>
 #include <pwd.h>
@@ -70,10 +71,9 @@ PostgresServer::~PostgresServer() {
 }
 
 fs::path PostgresServer::leave_running() {
-  const auto folder = folder_;
-  fs::permissions(folder, fs::perms::owner_all);
-  static_cast<void>(own_.release());  // its destructor would remove the folder
-  return folder;
+  fs::permissions(folder_, fs::perms::owner_all);
+  const auto own = std::move(own_);  // or this object's end would be the server's
+  return own->leave();
 }
 
 void PostgresServer::end() const {

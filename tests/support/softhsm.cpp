@@ -41,6 +41,7 @@ void run(const std::string& command_line) {
 ScratchDirectory::ScratchDirectory(DirectoryUse use) : path_(make_private_directory(use)) {}
 
 ScratchDirectory::~ScratchDirectory() {
+  if (path_.empty()) return;
   std::error_code ignored;
   std::filesystem::remove_all(path_, ignored);
 }

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <hsmseal/pkcs11_module.hpp>
@@ -28,6 +29,8 @@ class ScratchDirectory {
   ScratchDirectory& operator=(const ScratchDirectory&) = delete;
   ~ScratchDirectory();
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+  /// Leaves it to somebody else, who removes it. @returns where it is.
+  std::filesystem::path leave() { return std::exchange(path_, {}); }
 
  private:
   std::filesystem::path path_;
