@@ -24,7 +24,7 @@ for library in hsmseal hsmseal_sql; do
     shared) nm -D --defined-only "$file" | sed -n 's/^[0-9a-f]* [^A] //p' ;;
   esac | sed 's/@.*//' | LC_ALL=C sort -u | c++filt >"$work/$library.$kind.shown"
   shown=$(wc -l <"$work/$library.$kind.shown")
-  [ "$shown" -gt 3 ] || fail "$file shows $shown names only: nothing was looked at"
+  [ "$shown" -gt 0 ] || fail "$file shows no name: nothing was looked at"
   if grep -vE "^$ours" "$work/$library.$kind.shown" >&2; then
     fail "$file shows names that are not hsmseal's"
   fi
