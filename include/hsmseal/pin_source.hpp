@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <utility>
 
 #include <hsmseal/export.hpp>
 #include <hsmseal/secret_bytes.hpp>

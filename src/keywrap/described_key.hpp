@@ -1,6 +1,5 @@
 #pragma once
 
-#include <optional>
 
 #include <hsmseal/credential_set.hpp>
 #include <hsmseal/error.hpp>

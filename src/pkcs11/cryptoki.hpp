@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <span>
 #include <string>
-#include <string_view>
 
 #include <hsmseal/secret_bytes.hpp>
 

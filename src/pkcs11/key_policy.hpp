@@ -2,7 +2,6 @@
 
 #include <set>
 #include <string>
-#include <string_view>
 
 #include <hsmseal/credential_set.hpp>
 #include <hsmseal/pkcs11_session.hpp>

@@ -1,8 +1,6 @@
 #pragma once
 
-#include <memory>
 #include <optional>
-#include <string_view>
 
 #include <hsmseal/ring_pin.hpp>
 #include <hsmseal/ring_store.hpp>
