@@ -22,7 +22,7 @@ quietly() {
   output=$("$@" 2>&1) || { echo "$output" >&2; fail "this failed: $*"; }
 }
 
-# major.minor of the version, which is also the SONAME's.
-minor_version() {
-  sed -n 's/^#define HSMSEAL_VERSION_M[A-Z]* \([0-9]*\)$/\1/p' "$source/include/hsmseal/version.hpp" | paste -s -d .
-}
+# The version, and its first two numbers, which are also the SONAME's.
+version=$(sed -n 's/^#define HSMSEAL_VERSION_[A-Z]* \([0-9]*\)$/\1/p' "$source/include/hsmseal/version.hpp" | paste -s -d .)
+# shellcheck disable=SC2034 # for those who read this file
+minor=${version%.*}

@@ -38,7 +38,7 @@ case $way in
     shared=OFF
     [ "$linkage" = static ] || shared=ON
     quietly cmake -S "$source/tests/packaging/consumer" -B "$folder" -G Ninja -DCMAKE_BUILD_TYPE=Release -DWAY="$way" \
-      -DCOMPONENT="$component" -DHSMSEAL_SOURCE="$source" -DCMAKE_PREFIX_PATH="$prefix" -DBUILD_SHARED_LIBS=$shared \
+      -DVERSION="$minor" -DCOMPONENT="$component" -DHSMSEAL_SOURCE="$source" -DCMAKE_PREFIX_PATH="$prefix" -DBUILD_SHARED_LIBS=$shared \
       -DHSMSEAL_WERROR=ON
     quietly cmake --build "$folder"
     ;;
@@ -48,8 +48,8 @@ linked=$(readelf -d "$folder/consumer" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
 case $linked in *libstdc++*) ;; *) fail "readelf shows nothing that the program is linked with" ;; esac
 case $linkage:$(echo "$linked" | grep libhsmseal | sort | paste -s -d ' ') in
   "static:") ;;
-  "shared:libhsmseal.so.$(minor_version)") [ "$component" = core ] || fail "linked without libhsmseal_sql" ;;
-  "shared:libhsmseal.so.$(minor_version) libhsmseal_sql.so.$(minor_version)")
+  "shared:libhsmseal.so.$minor") [ "$component" = core ] || fail "linked without libhsmseal_sql" ;;
+  "shared:libhsmseal.so.$minor libhsmseal_sql.so.$minor")
     [ "$component" = sql ] || fail "linked with libhsmseal_sql"
     ;;
   *) fail "the program is not linked as it should be with $linkage libraries: $linked" ;;

@@ -18,7 +18,7 @@ rm -rf "$work/packages"
 mkdir "$work/packages"
 quietly cpack --config "$work/debian/CPackConfig.cmake" -B "$work/packages"
 rm -rf "$work/packages/_CPack_Packages"
-for package in "libhsmseal$(minor_version)" libhsmseal-dev hsmseal-tools; do
+for package in "libhsmseal$minor" libhsmseal-dev hsmseal-tools; do
   set -- "$work/packages/${package}"_*.deb
   [ -f "$1" ] || fail "cpack made no package $package"
   dpkg-deb --field "$1" Package Version Architecture Depends Installed-Size

@@ -7,7 +7,7 @@
 kind=$1
 
 sed -n "s/^\([a-z,]*,\)*$kind\(,[a-z]*\)*  *//p" "$source/tests/packaging/installed_files.txt" |
-  sed "s/@minor@/$(minor_version)/g" | LC_ALL=C sort >"$work/$kind.expected"
+  sed "s/@version@/$version/; s/@minor@/$minor/" | LC_ALL=C sort >"$work/$kind.expected"
 (cd "$work/$kind" && find . ! -type d) | sed 's,^\./,,' | LC_ALL=C sort >"$work/$kind.found"
 [ -s "$work/$kind.expected" ] || fail "installed_files.txt lists nothing for $kind"
 diff "$work/$kind.expected" "$work/$kind.found" >&2 || fail "other files are installed (>) than listed (<)"

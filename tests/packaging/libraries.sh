@@ -21,7 +21,7 @@ for library in hsmseal hsmseal_sql; do
   # Weak names in an archive are what every program that uses the same templates has, too.
   case $kind in
     static) nm -g --defined-only "$file" | sed -n 's/^[0-9a-f]* [TDBRGSC] //p' ;;
-    shared) nm -D --defined-only "$file" | sed -n 's/^[0-9a-f]* [^A] //p' ;;
+    shared) nm -D --defined-only "$file" | sed -n 's/^[0-9a-f]* . //p' ;;
   esac | sed 's/@.*//' | LC_ALL=C sort -u | c++filt >"$work/$library.$kind.shown"
   shown=$(wc -l <"$work/$library.$kind.shown")
   [ "$shown" -gt 0 ] || fail "$file shows no name: nothing was looked at"
