@@ -116,6 +116,21 @@ void be_silent(void*, const char*) {}
 
 using Session = std::unique_ptr<soci::session, SessionCloser>;
 
+Session open_odbc_session(const Location& location, std::chrono::milliseconds timeout) {
+  // PostgreSQL's driver calls setlocale() when it connects, which two threads must not do at once.
+  static std::mutex one_at_a_time;
+  const std::scoped_lock lock{one_at_a_time};
+  try_odbc(location, timeout);
+  soci::connection_parameters parameters{soci::odbc, location.connect};
+  parameters.set_option(soci::odbc_option_driver_complete, std::to_string(SQL_DRIVER_NOPROMPT));
+  Session session{new soci::session(parameters)};
+  // Drivers that know this keep to it in every call. PostgreSQL's does not know it.
+  const auto seconds = 2 * std::chrono::ceil<std::chrono::seconds>(timeout).count();
+  SQLSetConnectAttr(static_cast<soci::odbc_session_backend&>(*session->get_backend()).hdbc_,
+                    SQL_ATTR_CONNECTION_TIMEOUT, as_pointer(seconds), SQL_IS_UINTEGER);
+  return session;
+}
+
 Session open_session(const Location& location, std::chrono::milliseconds timeout, IfMissing if_missing,
                      CallDeadline* deadline) {
   switch (location.backend) {
@@ -134,18 +149,7 @@ Session open_session(const Location& location, std::chrono::milliseconds timeout
     case Backend::Odbc:
       break;
   }
-  // PostgreSQL's driver calls setlocale() when it connects, which two threads must not do at once.
-  static std::mutex one_at_a_time;
-  const std::scoped_lock lock{one_at_a_time};
-  try_odbc(location, timeout);
-  soci::connection_parameters parameters{soci::odbc, location.connect};
-  parameters.set_option(soci::odbc_option_driver_complete, std::to_string(SQL_DRIVER_NOPROMPT));
-  Session session{new soci::session(parameters)};
-  // Drivers that know this keep to it in every call. PostgreSQL's does not know it.
-  const auto seconds = 2 * std::chrono::ceil<std::chrono::seconds>(timeout).count();
-  SQLSetConnectAttr(static_cast<soci::odbc_session_backend&>(*session->get_backend()).hdbc_,
-                    SQL_ATTR_CONNECTION_TIMEOUT, as_pointer(seconds), SQL_IS_UINTEGER);
-  return session;
+  return open_odbc_session(location, timeout);
 }
 
 }  // namespace

@@ -81,13 +81,13 @@ PostgresProxy::PostgresProxy(const std::filesystem::path& at, std::filesystem::p
       ::listen(listener_, 50) != 0) {
     throw std::runtime_error("no proxy at " + at.string());
   }
-  threads_.emplace_back([this] { accept_clients(); });
+  acceptor_ = std::thread{[this] { accept_clients(); }};
 }
 
 PostgresProxy::~PostgresProxy() {
   ending_ = true;
-  threads_.front().join();
-  for (std::size_t i = 1; i < threads_.size(); ++i) threads_[i].join();
+  acceptor_.join();
+  for (auto& client : clients_) client.join();
   ::close(listener_);
 }
 
@@ -105,7 +105,7 @@ void PostgresProxy::accept_clients() {
     if (refusing_ && broken_) {
       ::close(client);
     } else {
-      threads_.emplace_back([this, client] { serve(client); });  // joined by the one thread that adds to them
+      clients_.emplace_back([this, client] { serve(client); });
     }
   }
 }

@@ -46,7 +46,8 @@ class PostgresProxy {
   std::atomic<int> requests_ = 0, passed_ = -1;
   std::atomic<Break> how_ = Break::BeforeRequest;
   std::mutex mutex_;
-  std::vector<std::thread> threads_;
+  std::thread acceptor_;
+  std::vector<std::thread> clients_;  // the acceptor adds to them
 };
 
 }  // namespace hsmseal::test
