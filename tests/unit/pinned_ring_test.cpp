@@ -99,7 +99,7 @@ TEST_CASE("a ring whose pin cannot be kept is not made") {
   CHECK_FALSE(f.store->record);
 }
 
-TEST_CASE("a ring whose first pin cannot be kept is not opened; one that is open goes on") {
+TEST_CASE("a ring whose first pin cannot be kept is not opened, and one that is open goes on") {
   PinnedParts f;
   KeyRing ring = f.create();
   const Place gone;
