@@ -105,13 +105,21 @@ bool Pkcs11Key::answers() const {
   throw wrong_key(proof_->kek_id);
 }
 
+void Pkcs11Key::compare_once() {
+  if (compared_) return;
+  const std::scoped_lock lock{comparing_};
+  if (compared_) return;
+  compare_after_wrap();
+  compared_ = true;
+}
+
 Bytes Pkcs11Key::wrap(ByteView key, ByteView aad) {
   if (direction_ == Direction::UnwrapOnly) throw unwraps_only();
   if (key.size() > profile_.max_plaintext) {
     throw InvalidArgumentError(fmt::format("{} bytes to encrypt in the token, where at most {} are allowed", key.size(),
                                            profile_.max_plaintext));
   }
-  std::call_once(compared_, [this] { compare_after_wrap(); });
+  compare_once();
   return wrap_once(key, aad);
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -56,6 +57,8 @@ class Pkcs11Key final : public KeyWrapper {
   [[nodiscard]] bool is_shown() const;
   /// @throws WrongKeyError  the token unwraps to something else.
   void compare_after_wrap() const;
+  /// The same until it succeeds. Not std::call_once, which some systems leave locked when an exception comes out of it.
+  void compare_once();
   /// Whether the token and the key work.
   /// @throws WrongKeyError  another key answers.
   [[nodiscard]] bool answers() const;
@@ -65,7 +68,8 @@ class Pkcs11Key final : public KeyWrapper {
   const WrapProfile profile_;
   const std::optional<KnownProof> proof_;
   const Direction direction_;
-  std::once_flag compared_;
+  std::mutex comparing_;
+  std::atomic<bool> compared_ = false;
 };
 
 }  // namespace hsmseal::keywrap
