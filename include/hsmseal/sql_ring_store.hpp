@@ -5,8 +5,8 @@
 #include <string>
 #include <string_view>
 
-#include <hsmseal/ring_store.hpp>
 #include <hsmseal/export.hpp>
+#include <hsmseal/ring_store.hpp>
 
 namespace hsmseal {
 

@@ -1,6 +1,5 @@
 #pragma once
 
-
 #include <hsmseal/credential_set.hpp>
 #include <hsmseal/error.hpp>
 

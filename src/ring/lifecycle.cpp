@@ -345,7 +345,8 @@ std::vector<FoundKey> orphans(RingCore& ring) {
   const auto now = ring.snapshot();
   std::vector<FoundKey> found = ring.provider().find_keys(now->body().id, "");
   std::erase_if(found, [&](const FoundKey& key) {
-    return std::ranges::any_of(now->body().sets, [&](const CredentialSet& set) { return set.key.key_id == key.key_id; });
+    return std::ranges::any_of(now->body().sets,
+                               [&](const CredentialSet& set) { return set.key.key_id == key.key_id; });
   });
   return found;
 }

@@ -1,6 +1,5 @@
 #pragma once
 
-
 #include <hsmseal/error.hpp>
 
 #include "ring/body.hpp"
