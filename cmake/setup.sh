@@ -228,8 +228,10 @@ stage_lint() { cmake --build "$build" --target lint; }
 # The sanitizers leave out what would take them minutes: three hundred stories of hosts, and, for threads, tests that
 # change one thing after another in one thread.
 long="whatever hosts do in whatever order"
-single_threaded="in which any one thing was changed|whatever was changed|altered ring record|cut anywhere"
+single_threaded="in which any one thing was changed|whatever was changed|altered ring record|cut anywhere|with a hole"
 single_threaded="$single_threaded|beginning is lost|no byte of an exported|beginnings of many sets|very many former keys"
+single_threaded="$single_threaded|exchanged, dropped or altered|knows an old key|counts as UTF-8|64 MiB|damaged pin file"
+single_threaded="$single_threaded|history has the last|would not have written is read|body comes back|put into the database"
 
 stage_asan() {
   configure "$build/asan" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_COMPILER=clang++-14 -DHSMSEAL_SANITIZE=address

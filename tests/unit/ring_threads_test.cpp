@@ -78,7 +78,7 @@ TEST_CASE("hosts that change the ring at once, while others seal and open, lose 
   std::atomic<int> removed = 0, restored = 0;
   std::atomic<std::size_t> added = 4;
   const auto work = [&](const KeyRing& ring) {
-    for (int i = 0; i < 60; ++i) {
+    for (int i = 0; i < 40; ++i) {
       const std::string mine = seal(ring);
       std::string any;
       {
@@ -94,7 +94,7 @@ TEST_CASE("hosts that change the ring at once, while others seal and open, lose 
   };
   const auto rotate = [&] {
     KeyRing ring = join();
-    for (int i = 0; i < 12; ++i) {
+    for (int i = 0; i < 8; ++i) {
       try {
         ring.add({.token = "t"}, i % 3 == 2 ? Activation::Later : Activation::Now);
         ++added;
@@ -103,7 +103,7 @@ TEST_CASE("hosts that change the ring at once, while others seal and open, lose 
     }
   };
   const auto clean = [&](KeyRing ring) {
-    for (int i = 0; i < 12 || removed == 0 || restored == 0; ++i) {
+    for (int i = 0; i < 8 || removed == 0 || restored == 0; ++i) {
       ring.refresh();
       for (const auto& set : ring.list()) {
         try {

@@ -83,9 +83,9 @@ Bytes secret_of(std::size_t size) {
 void seal_every_kind(const KeyRing& ring, json& list) {
   const std::vector<json> contexts = {nullptr, {{"table", "passwords"}, {"record", "42"}, {"Mandant", "Österreich"}}};
   for (const Suite suite : {Suite::DataKey, Suite::Token}) {
-    for (const std::size_t padding : {0, 64}) {
+    for (const std::size_t padding : {0U, 64U}) {
       for (const json& context : contexts) {
-        for (const std::size_t size : {0, 17, 1'000, 100'000}) {
+        for (const std::size_t size : {0U, 17U, 1'000U, 100'000U}) {
           if (suite == Suite::Token && size > ring.active().key.profile.max_plaintext) continue;
           json entry = {{"suite", suite}, {"padding", padding}, {"context", context}};
           const EnvelopeEncryptor vault = encryptor_for(entry, ring);
