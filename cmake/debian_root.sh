@@ -7,7 +7,7 @@
 # `make` does nothing if FOLDER holds just that, and starts anew if it was interrupted or the packages are others. The
 # mirrors, proxies and certificates are the host's. `run` gives the command a clean environment, in / of the root, with
 #
-#   HSMSEAL_SOURCE=.           a folder that it sees as /hsmseal and cannot write
+#   HSMSEAL_SOURCE=.           a folder that it sees as /repository and cannot write
 #   HSMSEAL_EXCHANGE=folder    a folder that it sees as /exchange, to read and write
 #   HSMSEAL_...                all others as they are
 #
@@ -127,8 +127,8 @@ make_within() {
 run_within() {
   mount_basics
   if [ -n "${HSMSEAL_SOURCE:-}" ]; then
-    mkdir -p "$root/hsmseal"
-    mount -o bind,ro "$HSMSEAL_SOURCE" "$root/hsmseal"
+    mkdir -p "$root/repository"
+    mount -o bind,ro "$HSMSEAL_SOURCE" "$root/repository"
   fi
   if [ -n "${HSMSEAL_EXCHANGE:-}" ]; then
     mkdir -p "$root/exchange"

@@ -253,7 +253,7 @@ stage_clang() {
 
 stage_packages() { tests "$build" -L debian; }
 
-# Runs a command in the Debian 13: the repository is /hsmseal there, and the build /build.
+# Runs a command in the Debian 13: the repository is /repository there, and the build /build.
 in_debian13() { HSMSEAL_SOURCE=. HSMSEAL_EXCHANGE="$build/exchange" sh cmake/debian_root.sh run "$build/debian13" "$@"; }
 
 # Besides building and testing there: what one build made opens in the other, both ways.
@@ -262,7 +262,7 @@ stage_debian13() {
   quietly sh cmake/debian_root.sh make trixie "$build/debian13" $library_packages $test_packages libbotan-3-dev
   rm -rf "$build/exchange"
   mkdir "$build/exchange"
-  quietly in_debian13 cmake -S /hsmseal -B /build -G Ninja -DCMAKE_BUILD_TYPE=Release -DHSMSEAL_WERROR=$strict \
+  quietly in_debian13 cmake -S /repository -B /build -G Ninja -DCMAKE_BUILD_TYPE=Release -DHSMSEAL_WERROR=$strict \
     -DCMAKE_CXX_COMPILER_LAUNCHER=ccache
   in_debian13 cmake --build /build --parallel "$cores" --target hsmseal_unit_tests hsmseal_token_tests interchange \
     quickstart rotate_credentials custom_key_wrapper pkcs11_session

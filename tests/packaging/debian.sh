@@ -27,4 +27,4 @@ done
 sh "$source/cmake/debian_root.sh" make "$suite" "$work/root" g++ cmake make pkg-config softhsm2 >"$work/root.log" 2>&1 ||
   { tail -n 40 "$work/root.log" >&2; fail "no bare Debian could be made"; }
 HSMSEAL_SOURCE=$source HSMSEAL_EXCHANGE=$work/packages \
-  sh "$source/cmake/debian_root.sh" run "$work/root" sh /hsmseal/tests/packaging/in_bare_debian.sh
+  sh "$source/cmake/debian_root.sh" run "$work/root" sh /repository/tests/packaging/in_bare_debian.sh

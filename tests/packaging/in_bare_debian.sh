@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs in the bare Debian that debian.sh makes: /hsmseal is the repository, /exchange holds the packages. They are
+# Runs in the bare Debian that debian.sh makes: /repository is the repository, /exchange holds the packages. They are
 # installed, each public header is compiled alone, an application is built in both ways and run, the tool is used, and
 # everything is removed again.
 set -eu
@@ -19,17 +19,17 @@ for foreign in fmt botan-2/botan p11-kit-1 soci nlohmann; do
 done
 apt install --no-install-recommends /exchange/*.deb
 
-sh /hsmseal/tests/packaging/headers.sh /usr/include
+sh /repository/tests/packaging/headers.sh /usr/include
 
 cd /tmp
 rm -rf consumer
-cmake -S /hsmseal/tests/packaging/consumer -B consumer -DWAY=find_package -DCOMPONENT=sql -DHSMSEAL_SOURCE=/hsmseal \
+cmake -S /repository/tests/packaging/consumer -B consumer -DWAY=find_package -DCOMPONENT=sql -DHSMSEAL_SOURCE=/repository \
   >/tmp/cmake.log 2>&1 || { cat /tmp/cmake.log >&2; fail "find_package does not find hsmseal"; }
 cmake --build consumer >/tmp/cmake.log 2>&1 || { cat /tmp/cmake.log >&2; fail "the application does not build"; }
 # shellcheck disable=SC2046 # lists of words
-g++ -std=c++20 /hsmseal/examples/quickstart.cpp -o quickstart $(pkg-config --cflags --libs hsmseal-sql)
+g++ -std=c++20 /repository/examples/quickstart.cpp -o quickstart $(pkg-config --cflags --libs hsmseal-sql)
 for program in consumer/consumer ./quickstart; do
-  sh /hsmseal/examples/with_tokens.sh $program >/tmp/output || fail "$program failed"
+  sh /repository/examples/with_tokens.sh $program >/tmp/output || fail "$program failed"
   cat /tmp/output
   sed -n 's/^sealed: //p' /tmp/output >/tmp/envelope
   [ -s /tmp/envelope ] || fail "$program shows no envelope"
@@ -37,7 +37,7 @@ done
 
 hsmseal --version
 hsmseal drivers | grep '^softhsm2: /usr/lib' || fail "the tool does not find SoftHSM"
-sh /hsmseal/examples/with_tokens.sh hsmseal tokens softhsm2 | grep "^token: 'hsm1'" || fail "the tool shows no token"
+sh /repository/examples/with_tokens.sh hsmseal tokens softhsm2 | grep "^token: 'hsm1'" || fail "the tool shows no token"
 hsmseal inspect /tmp/envelope | grep '^credential set: 1$' || fail "the tool does not read the envelope"
 
 apt purge --autoremove 'libhsmseal*' hsmseal-tools
