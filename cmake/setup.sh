@@ -232,18 +232,25 @@ single_threaded="in which any one thing was changed|whatever was changed|altered
 single_threaded="$single_threaded|beginning is lost|no byte of an exported|beginnings of many sets|very many former keys"
 single_threaded="$single_threaded|exchanged, dropped or altered|knows an old key|counts as UTF-8|64 MiB|damaged pin file"
 single_threaded="$single_threaded|history has the last|would not have written is read|body comes back|put into the database"
+single_threaded="$single_threaded|breaks during a swap|first record may have|database would change"
 
-stage_asan() {
-  configure "$build/asan" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_COMPILER=clang++-14 -DHSMSEAL_SANITIZE=address
-  cmake --build "$build/asan" --parallel "$cores"
-  tests "$build/asan" -LE "soak|packaging|debian" -E "$long"
+# The programs of the labels unit and token.
+test_programs="hsmseal_unit_tests hsmseal_token_tests interchange quickstart rotate_credentials custom_key_wrapper
+  pkcs11_session"
+
+# Builds with a sanitizer and runs unit, token and store: sanitized FOLDER LEFT_OUT CMAKE_ARGUMENT...
+sanitized() {
+  folder=$1
+  left_out=$2
+  shift 2
+  configure "$folder" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-g1 "$@"
+  # shellcheck disable=SC2086 # a list of words
+  cmake --build "$folder" --parallel "$cores" --target $test_programs hsmseal_store_tests hsmseal_postgres_fixture
+  tests "$folder" -L "unit|token|store" -E "$left_out"
 }
 
-stage_tsan() {
-  configure "$build/tsan" -DCMAKE_BUILD_TYPE=Debug -DHSMSEAL_SANITIZE=thread
-  cmake --build "$build/tsan" --parallel "$cores"
-  tests "$build/tsan" -L "unit|token|store" -E "$long|$single_threaded"
-}
+stage_asan() { sanitized "$build/asan" "$long" -DCMAKE_CXX_COMPILER=clang++-14 -DHSMSEAL_SANITIZE=address; }
+stage_tsan() { sanitized "$build/tsan" "$long|$single_threaded" -DHSMSEAL_SANITIZE=thread; }
 
 # The tests of packaging build what they need.
 stage_clang() {
@@ -264,8 +271,8 @@ stage_debian13() {
   mkdir "$build/exchange"
   quietly in_debian13 cmake -S /repository -B /build -G Ninja -DCMAKE_BUILD_TYPE=Release -DHSMSEAL_WERROR=$strict \
     -DCMAKE_CXX_COMPILER_LAUNCHER=ccache
-  in_debian13 cmake --build /build --parallel "$cores" --target hsmseal_unit_tests hsmseal_token_tests interchange \
-    quickstart rotate_credentials custom_key_wrapper pkcs11_session
+  # shellcheck disable=SC2086
+  in_debian13 cmake --build /build --parallel "$cores" --target $test_programs
   in_debian13 ctest --test-dir /build -L "unit|token|packaging" --output-on-failure --no-tests=error -j "$cores"
 
   cmake --build "$build" --parallel "$cores" --target interchange
