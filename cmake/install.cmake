@@ -31,12 +31,16 @@ install(FILES ${PROJECT_BINARY_DIR}/installed/hsmseal-config.cmake
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT Development)
 
 # pkg-config has no word for "what a static library needs" that works with a plain `--libs`, so a static installation
-# requires it openly. Its prefix is found from where the file lies.
-cmake_path(RELATIVE_PATH CMAKE_INSTALL_PREFIX BASE_DIRECTORY ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig
-           OUTPUT_VARIABLE prefix_from_pc)
+# requires it openly. Its folders are found from where the file lies.
+foreach(folder IN ITEMS LIBDIR INCLUDEDIR)
+  file(RELATIVE_PATH pc_${folder} ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_FULL_${folder}})
+endforeach()
 if(NOT BUILD_SHARED_LIBS)
   set(pc_requires "fmt ${HSMSEAL_BOTAN_MODULE_NAME} p11-kit-1")
   set(pc_libs "-pthread")
+  if(CMAKE_DL_LIBS)
+    string(APPEND pc_libs " -l${CMAKE_DL_LIBS}")
+  endif()
   set(pc_cflags "-DHSMSEAL_STATIC_DEFINE")
 endif()
 configure_file(cmake/hsmseal.pc.in installed/hsmseal.pc @ONLY)
@@ -49,6 +53,10 @@ if(HSMSEAL_WITH_SQL)
     install(FILES cmake/FindSOCI.cmake DESTINATION ${config_folder} COMPONENT Development)
     set(pc_sql_requires "libpq sqlite3 odbc")
     foreach(backend IN ITEMS sqlite3 postgresql odbc core)
+      cmake_path(GET SOCI_${backend}_LIBRARY PARENT_PATH folder)
+      if(NOT folder IN_LIST CMAKE_CXX_IMPLICIT_LINK_DIRECTORIES)
+        string(APPEND pc_sql_libs " -L${folder}")
+      endif()
       cmake_path(GET SOCI_${backend}_LIBRARY STEM name)
       string(REGEX REPLACE "^lib" "-l" name ${name})
       string(APPEND pc_sql_libs " ${name}")

@@ -2,7 +2,7 @@
 # From a bare machine to a running hsmseal:
 #
 #   sh cmake/setup.sh demo       builds, then rotates credentials over two SoftHSM tokens
-#   sh cmake/setup.sh test       builds, then runs all tests but those below
+#   sh cmake/setup.sh test       builds, then runs the tests
 #   sh cmake/setup.sh build      builds only
 #   sh cmake/setup.sh deps       installs what test needs, and nothing else
 #
@@ -174,8 +174,8 @@ with_cluster() {
 
 check_tools() {
   echo "This is neither Debian nor Ubuntu, so nothing is installed. hsmseal needs a C++20 compiler, CMake 3.24, Ninja,"
-  echo "pkg-config, the development files of Botan 2.19 or 3, fmt, p11-kit, nlohmann-json, SOCI 4.0, Boost, libpq, SQLite"
-  echo "and unixODBC, and SoftHSM 2;"
+  echo "pkg-config, the development files of Botan 2.19 or 3, fmt, p11-kit, nlohmann-json, CLI11, SOCI 4.0, Boost, libpq,"
+  echo "SQLite and unixODBC, and SoftHSM 2;"
   [ "$goal" = demo ] || echo "its tests also Catch2, OpenSC's pkcs11-tool, Python 3 with cryptography, git, PostgreSQL"
   [ "$goal" = demo ] || echo "below /usr/lib/postgresql, and the ODBC drivers of PostgreSQL and SQLite."
   tools="cmake ninja pkg-config softhsm2-util"
@@ -226,13 +226,13 @@ stage_docs() { cmake --build "$build" --target docs; }
 stage_lint() { cmake --build "$build" --target lint; }
 
 # The sanitizers leave out what would take them minutes: three hundred stories of hosts, and, for threads, tests that
-# change one thing after another in one thread.
+# change one thing after another, with no thread beside them that matters.
 long="whatever hosts do in whatever order"
 single_threaded="in which any one thing was changed|whatever was changed|altered ring record|cut anywhere|with a hole"
 single_threaded="$single_threaded|beginning is lost|no byte of an exported|beginnings of many sets|very many former keys"
 single_threaded="$single_threaded|exchanged, dropped or altered|knows an old key|counts as UTF-8|64 MiB|damaged pin file"
 single_threaded="$single_threaded|history has the last|would not have written is read|body comes back|put into the database"
-single_threaded="$single_threaded|breaks during a swap|first record may have|database would change"
+single_threaded="$single_threaded|first record may have|database would change"
 
 # The programs of the labels unit and token.
 test_programs="hsmseal_unit_tests hsmseal_token_tests interchange quickstart rotate_credentials custom_key_wrapper

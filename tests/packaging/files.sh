@@ -10,6 +10,10 @@ sed -n "s/^\([a-z,]*,\)*$kind\(,[a-z]*\)*  *//p" "$source/tests/packaging/instal
   sed "s/@version@/$version/; s/@minor@/$minor/" | LC_ALL=C sort >"$work/$kind.expected"
 (cd "$work/$kind" && find . ! -type d) | sed 's,^\./,,' | LC_ALL=C sort >"$work/$kind.found"
 [ -s "$work/$kind.expected" ] || fail "installed_files.txt lists nothing for $kind"
+for header in "$source"/include/hsmseal/*.hpp; do
+  grep -q " include/hsmseal/${header##*/}$" "$source/tests/packaging/installed_files.txt" ||
+    fail "installed_files.txt does not list ${header##*/}"
+done
 diff "$work/$kind.expected" "$work/$kind.found" >&2 || fail "other files are installed (>) than listed (<)"
 
 text=$(grep -rlI . "$work/$kind" | wc -l)

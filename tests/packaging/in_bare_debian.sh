@@ -14,6 +14,11 @@ apt() {
     { cat /tmp/apt.log >&2; fail "apt-get $* failed"; }
 }
 
+# What a run that failed left behind.
+before=$(dpkg-query -W -f '${Package} ' '*hsmseal*' 2>/dev/null || :)
+# shellcheck disable=SC2086 # a list of words
+[ -z "$before" ] || apt purge --autoremove $before
+[ -z "$(find /usr -name '*hsmseal*')" ] || fail "hsmseal is here already"
 for foreign in fmt botan-2/botan p11-kit-1 soci nlohmann; do
   [ ! -e "/usr/include/$foreign" ] || fail "/usr/include/$foreign is here: this Debian is not bare"
 done
