@@ -13,6 +13,7 @@ namespace hsmseal {
 /// Wraps and unwraps a few bytes under one key that this object never sees.
 ///
 /// The seam between ring and token: implement it, and KeyProvider, to keep keys elsewhere than behind PKCS#11.
+/// Implementations that wait do so until Deadline::current().
 ///
 /// Thread safety: members may run concurrently.
 struct HSMSEAL_API KeyWrapper {
@@ -60,9 +61,10 @@ struct HSMSEAL_API KeyProvider {
   /// Returns the wrapper of a described key. Does not touch the token yet and does not fail for one that is missing
   /// here: the wrapper's first call does.
   ///
+  /// @param version  the set that the key belongs to, for events.
   /// @param key  without a proof (KeyProof::wrapped is empty), as a token alone describes a key: the wrapper then only
   ///         unwraps, and wrap() throws InvalidArgumentError.
-  [[nodiscard]] virtual std::shared_ptr<KeyWrapper> connect(const KeyDescription& key) = 0;
+  [[nodiscard]] virtual std::shared_ptr<KeyWrapper> connect(const KeyDescription& key, Version version) = 0;
 
   /// The keys of a ring that a token holds under labels of hsmseal's own making.
   ///

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <chrono>
+#include <cstdint>
 #include <string>
 
 #include <hsmseal/credential_set.hpp>
@@ -27,12 +29,21 @@ struct Event {
     UsageNearLimit,   ///< the wraps under the key of `version` are past RingSettings::usage_soft_limit: add a set
     UsageNotCounted,  ///< wraps under the key of `version` are made without being counted: the store does not do it
     PinNotSaved,      ///< the pin's file could not be written; it is tried again with the next generation
+    TokenLost,        ///< sessions, login or the token itself were lost while `version` was used
+    TokenRecovered,   ///< the token is logged in to again, `duration` after the loss
+    DriverRestarted,  ///< C_Finalize and C_Initialize were called, which took `duration`; `rv` is what the latter returned
+    CallHung,         ///< a call did not return for `duration`; it was left, its session written off
+    CircuitOpened,    ///< the token failed again and again: it is left alone for a while
+    CircuitClosed,    ///< the token works again
+    PinRefused,       ///< no login: the token refused the PIN, or hsmseal did, to keep the token from locking
   };
   Kind kind;                ///< what happened
-  RingId ring = {};         ///< which ring it happened to
+  RingId ring = {};         ///< which ring it happened to; zero for what concerns a token (from TokenLost on)
   Version version = 0;      ///< the set, see Kind; of RingChanged the active one; otherwise 0
   std::string token = {};   ///< the alias of the set's token; empty for what concerns the ring as a whole
-  std::string reason = {};  ///< of RingStale and PinNotSaved: the error's message
+  std::string reason = {};  ///< of RingStale, PinNotSaved and what concerns tokens: the error's message
+  std::uint64_t rv = 0;     ///< of what concerns tokens: the CK_RV that led to it
+  std::chrono::milliseconds duration{0};  ///< see Kind
 };
 
 /// Receives events.

@@ -1,12 +1,39 @@
 #pragma once
 
+#include <chrono>
+#include <functional>
 #include <memory>
 
 #include <hsmseal/export.hpp>
 #include <hsmseal/key_wrapper.hpp>
+#include <hsmseal/observer.hpp>
+#include <hsmseal/ring_options.hpp>
 #include <hsmseal/token_binding.hpp>
 
 namespace hsmseal {
+
+/// What a forked child does with tokens that its parent uses.
+enum class ForkPolicy {
+  Refuse,      ///< every use is a TokenError
+  StartAnew,   ///< at its first use the child starts the driver and logs in by itself. What it inherited is left alone
+};
+
+/// When a token that fails is left alone.
+struct CircuitBreaker {
+  unsigned failures = 5;  ///< after how many operations in a row that failed for the token's sake; at least 1
+  std::chrono::milliseconds pause{1'000};  ///< for how long; then one operation tries, and others fail at once meanwhile
+  std::chrono::milliseconds longest_pause{30'000};  ///< the pause doubles with each try that fails, up to this
+};
+
+/// How a provider behaves in this process.
+struct Pkcs11Options {
+  std::shared_ptr<Observer> observer = {};     ///< is told of losses, recoveries and refusals; null: nobody is
+  ForkPolicy after_fork = ForkPolicy::Refuse;  ///< a child that starts anew should have been forked by a process of one
+                                               ///< thread, or call exec() soon, as POSIX says of all libraries
+  CircuitBreaker circuit = {};                 ///< for each token
+  /// The clock that times restarts of drivers and the circuit breaker; replaced in tests.
+  std::function<std::chrono::steady_clock::time_point()> clock = time_since_boot;
+};
 
 /// A provider of keys that live in PKCS#11 tokens.
 ///
@@ -16,7 +43,13 @@ namespace hsmseal {
 /// long as the driver's start, the PIN source and the login do. Threads that come meanwhile for the same key wait for
 /// it and share its failure; for another key of the token they wait, then try themselves.
 ///
-/// Before a key is used for the first time, the token's label and serial are compared with those the set was added
+/// What is lost comes back by itself, with the mildest means that helps: a new session; a new login, with keys looked up
+/// and proved again; the token looked for in all slots; the driver restarted, if DriverRestart allows. Threads that see
+/// one loss cause one recovery and share its outcome. An operation is tried once more after it, inside its Deadline, since
+/// wrapping and unwrapping change nothing. Bytes that do not open, a wrong PIN and a wrong key recover nothing. A token
+/// that keeps failing is left alone for a while (CircuitBreaker), and its users get a TokenUnavailableError at once.
+///
+/// Before a key is used for the first time, and again after each login, the token's label and serial are compared with those the set was added
 /// with (before any PIN is sent), the key is found by its CKA_ID, and its proof is unwrapped; before it wraps for the
 /// first time, a round trip shows that it unwraps what it wraps.
 ///
@@ -24,9 +57,10 @@ namespace hsmseal {
 /// the same, but for what AdoptionPolicy accepts.
 ///
 /// @param host  copied.
+/// @throws InvalidArgumentError  an option is out of range.
 /// Thread safety: as KeyProvider says.
 /// Conformance: trusts the token to keep keys inside, and to refuse ciphertext whose tag is wrong; the latter is tried
 /// when a set is added.
-[[nodiscard]] HSMSEAL_API std::shared_ptr<KeyProvider> pkcs11_provider(Host host);
+[[nodiscard]] HSMSEAL_API std::shared_ptr<KeyProvider> pkcs11_provider(Host host, Pkcs11Options options = {});
 
 }  // namespace hsmseal

@@ -12,7 +12,8 @@ namespace hsmseal {
 
 namespace pkcs11 {
 class Driver;
-}
+struct SessionAccess;
+}  // namespace pkcs11
 
 /// CK_INFO in C++ types.
 struct ModuleInfo {
@@ -95,6 +96,7 @@ class HSMSEAL_API Pkcs11Module {
 
  private:
   friend class Pkcs11Session;
+  friend struct pkcs11::SessionAccess;
   explicit Pkcs11Module(std::shared_ptr<pkcs11::Driver> driver);
 
   std::shared_ptr<pkcs11::Driver> driver_;

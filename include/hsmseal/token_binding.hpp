@@ -39,6 +39,13 @@ enum class Concurrency {
   Serialized,  ///< one call at a time in the whole driver: for drivers that break that promise
 };
 
+/// Whether a driver may be ended and started again (C_Finalize, C_Initialize) when nothing milder brings a token back.
+enum class DriverRestart {
+  WhenOwner,  ///< if hsmseal's C_Initialize started it, no call is inside it, and at most every 30 s. All sessions of the
+              ///< process with this driver end, also those of other code
+  Never,      ///< other code of the process uses the driver too
+};
+
 /// How to load one PKCS#11 driver.
 ///
 /// The environment is the whole process's and setenv() is not safe beside other threads' getenv(): a program that uses
@@ -48,12 +55,27 @@ struct DriverOptions {
   std::string start_up = {};           ///< goes to CK_C_INITIALIZE_ARGS.pReserved; empty passes NULL
   std::map<std::string, std::string> environment = {};  ///< set in this process before C_Initialize
   Concurrency concurrency = Concurrency::Parallel;      ///< whether its calls may overlap
+  DriverRestart restart = DriverRestart::WhenOwner;     ///< the last resort of a recovery
 };
 
 /// How much of a token one process may take.
 struct SessionLimits {
   std::size_t max_sessions = 8;  ///< 1 to 4096 sessions that work, besides the one that keeps the login
   std::chrono::milliseconds session_wait{10'000};  ///< 1 ms to 24 h: how long a call waits for a free session
+  /// How long a session may be idle before it is looked at (C_GetSessionInfo) when it is used again: firewalls and HSMs
+  /// drop connections that say nothing. 1 ms to 24 h.
+  std::chrono::milliseconds idle_check{30'000};
+  /// How often the session that keeps the login is used when nothing else is (C_GetSessionInfo, and 8 bytes of
+  /// C_GenerateRandom, as some drivers answer the former by themselves). 0: never; otherwise 10 ms to 24 h. Takes a thread
+  /// for each token.
+  std::chrono::milliseconds keep_alive{0};
+};
+
+/// What becomes of a caller whose call does not come back from the driver. Nobody can call it back.
+enum class HangPolicy {
+  Direct,    ///< calls run in the caller's thread: the fastest, but a driver that hangs holds the caller
+  Isolated,  ///< calls run in threads of hsmseal's own. The caller leaves at its Deadline; the stuck thread and its session
+             ///< are written off, and replaced by at most SessionLimits::max_sessions others
 };
 
 /// What to do when the token says that few PIN tries are left (CKF_USER_PIN_COUNT_LOW or CKF_USER_PIN_FINAL_TRY).
@@ -69,6 +91,7 @@ struct TokenBinding {
   PinSource pin = PinSource::none();  ///< asked at each login
   SessionLimits limits = {};          ///< for this process alone
   LowPinCount low_pin_count = LowPinCount::Refuse;  ///< what to do before a wrong PIN would lock the token
+  HangPolicy hang_policy = HangPolicy::Isolated;    ///< where calls to this token run
 };
 
 /// The names that a ring uses, bound to what they mean on this host.

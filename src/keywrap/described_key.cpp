@@ -6,11 +6,6 @@
 
 namespace hsmseal::keywrap {
 
-std::shared_ptr<SessionPool> connect_described(TokenConnection& token, const KeyDescription& key) {
-  const TokenConnection::Identity expected{key.token_label, key.token_serial};
-  return token.connect(&expected);
-}
-
 KeyNotFoundError no_such_key(const TokenConnection& token, const KeyDescription& key) {
   return KeyNotFoundError(fmt::format(
       "no key with CKA_ID {} (made as '{}') on token '{}'; {}", core::to_hex(key.key_id), key.key_label, key.token,

@@ -7,10 +7,6 @@
 
 namespace hsmseal::keywrap {
 
-/// The pool of the token that a description names.
-/// @throws as TokenConnection::connect().
-[[nodiscard]] std::shared_ptr<SessionPool> connect_described(TokenConnection& token, const KeyDescription& key);
-
 /// What is thrown when the token does not show the key.
 [[nodiscard]] KeyNotFoundError no_such_key(const TokenConnection& token, const KeyDescription& key);
 

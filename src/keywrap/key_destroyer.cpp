@@ -91,7 +91,8 @@ void destroy_described_key(TokenConnection& token, const KeyDescription& key) {
         "meant; nothing was destroyed",
         core::to_hex(key.key_id)));
   }
-  const auto pool = connect_described(token, key);
+  const TokenConnection::Identity expected{key.token_label, key.token_serial};
+  const auto pool = token.connect(&expected, 0)->shared_pool();
   try {
     const auto refusal = prove_and_destroy(*pool, token, key);
     if (!refusal) return;

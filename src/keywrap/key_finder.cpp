@@ -14,13 +14,19 @@
 namespace hsmseal::keywrap {
 namespace {
 
-std::vector<pkcs11::ListedKey> keys_in(TokenConnection& token, const RingId& ring) {
-  auto session = token.connect(nullptr)->acquire();
+struct TokenAndKeys {
+  TokenInfo token;
+  std::vector<pkcs11::ListedKey> keys;
+};
+
+TokenAndKeys keys_in(TokenConnection& token, const RingId& ring) {
+  const auto life = token.connect(nullptr, 0);
+  auto session = life->pool().acquire();
   auto keys = pkcs11::SessionAccess::list_keys(
       *session, [&](std::string_view label) { return version_in(label, ring).has_value(); });
   // Afterwards: what was listed while somebody logged the process out is not all that there is.
   pkcs11::SessionAccess::check_private_keys_visible(*session);
-  return keys;
+  return {life->token(), std::move(keys)};
 }
 
 }  // namespace
@@ -31,8 +37,7 @@ std::vector<FoundKey> find_ring_keys(const std::vector<std::shared_ptr<TokenConn
   std::map<TokenIdentity, std::set<KeyIdentity>> shown;
   std::vector<FoundKey> found;
   for (const auto& token : tokens) {
-    const auto keys = keys_in(*token, ring);
-    const TokenInfo info = token->token();
+    const auto [info, keys] = token->run([token, ring] { return keys_in(*token, ring); });
     // Every alias is asked, even if it looks like a token seen before: should two tokens be told apart by nothing but
     // their keys, none of these is overlooked.
     auto& shown_before = shown[{info.label, info.serial, info.model, info.manufacturer}];

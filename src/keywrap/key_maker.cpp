@@ -2,11 +2,15 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
+#include <exception>
 #include <iterator>
 #include <set>
+#include <thread>
 
 #include <fmt/format.h>
 
+#include <hsmseal/deadline.hpp>
 #include <hsmseal/error.hpp>
 
 #include "core/hex.hpp"
@@ -23,12 +27,14 @@ namespace {
 
 constexpr std::size_t kKeyBytes = 32;
 constexpr std::size_t kMaxLabelBytes = 255;
+constexpr std::chrono::seconds kReplicationTime{10};
 
 struct Key {
   Bytes id;
   std::string label;
   KekId kek_id;
   KeyHandle handle;
+  Deadline::Time visible_by = std::chrono::steady_clock::now() + kReplicationTime;
 };
 
 Key make_key(Pkcs11Session& session, const SetSpec& spec, const RingId& ring, Version version) {
@@ -69,7 +75,10 @@ Key adopt_key(Pkcs11Session& session, const SetSpec& spec) {
                     "AdoptionPolicy if that is meant",
                     core::to_hex(*spec.adopt_key_id), spec.token, pkcs11::describe(refused)));
   }
-  return {*spec.adopt_key_id, told.label.value_or(""), {crypto::random_array<16>()}, *handle};
+  return {.id = *spec.adopt_key_id,
+          .label = told.label.value_or(""),
+          .kek_id = {crypto::random_array<16>()},
+          .handle = *handle};
 }
 
 void expect_refusal(Pkcs11Key& key, Bytes wrapped, ByteView aad, std::size_t changed_byte, std::string_view what) {
@@ -82,18 +91,43 @@ void expect_refusal(Pkcs11Key& key, Bytes wrapped, ByteView aad, std::size_t cha
   throw WrongKeyError(fmt::format("the token opens AES-GCM with a changed {}; it cannot protect keys", what));
 }
 
-/// Shows that another session finds the key and unwraps with it: one opened after the key was made, unless other
-/// threads use the token at this very moment.
-void check_in_later_session(const Pkcs11Key& key, const Key& found, SessionPool& pool, ByteView wrapped, ByteView aad,
+/// How many sessions in a row must find and use the key: members of a group may answer in turn.
+constexpr unsigned kSessionsToAgree = 3;
+
+/// Whether a session finds the key and unwraps with it: one opened after the key was made, unless other threads use the
+/// token at this very moment.
+bool works_in_later_session(const Pkcs11Key& key, const Key& found, SessionPool& pool, ByteView wrapped, ByteView aad,
                             const SecretBytes& expected) {
   pool.close_idle();
   auto session = pool.acquire();
   const auto handle = session->find_key({.id = found.id});
-  if (!handle) {
-    throw KeyNotFoundError("the key is not found from a second session; if the token is one of a group, try again");
-  }
-  if (!crypto::equal(key.unwrap_in(*session, *handle, wrapped, aad).view(), expected.view())) {
-    throw WrongKeyError("the token does not decrypt what it encrypted; it cannot protect keys");
+  if (!handle) return false;
+  if (crypto::equal(key.unwrap_in(*session, *handle, wrapped, aad).view(), expected.view())) return true;
+  throw WrongKeyError("the token does not decrypt what it encrypted; it cannot protect keys");
+}
+
+/// Waits until every session knows the key: groups of HSMs copy keys some time after they were made.
+void check_in_later_sessions(const Pkcs11Key& key, const Key& found, SessionPool& pool, ByteView wrapped, ByteView aad,
+                             const SecretBytes& expected) {
+  auto pause = std::chrono::milliseconds{50};
+  for (unsigned agreed = 0; agreed < kSessionsToAgree;) {
+    std::exception_ptr refusal;
+    try {
+      if (works_in_later_session(key, found, pool, wrapped, aad, expected)) {
+        ++agreed;
+        continue;
+      }
+    } catch (const TokenError& error) {
+      if (!error.retryable()) throw;
+      refusal = std::current_exception();
+    }
+    agreed = 0;
+    if (std::chrono::steady_clock::now() + pause >= std::min(Deadline::current(), found.visible_by)) {
+      if (refusal) std::rethrow_exception(refusal);
+      throw KeyNotFoundError("the key is not found from other sessions; if the token is one of a group, try again");
+    }
+    std::this_thread::sleep_for(pause);
+    pause = std::min(2 * pause, std::chrono::milliseconds{1000});
   }
 }
 
@@ -108,7 +142,7 @@ void probe(Pkcs11Key& key, const Key& found, SessionPool& pool) {
     throw WrongKeyError(
         "the token encrypts the same bytes to the same ciphertext under two IVs; it cannot protect keys");
   }
-  check_in_later_session(key, found, pool, first, aad, secret);
+  check_in_later_sessions(key, found, pool, first, aad, secret);
   auto other_aad = aad;
   other_aad[0] ^= std::byte{1};
   expect_refusal(key, first, aad, 0, "IV");
@@ -158,8 +192,9 @@ void check_storable(const TokenInfo& token, const std::string& alias) {
 
 KeyDescription make_or_adopt_key(TokenConnection& token, const SetSpec& spec, const RingId& ring, Version version) {
   check_spec(spec);
-  const auto pool = token.connect(nullptr);
-  const TokenInfo info = token.token();
+  const auto life = token.connect(nullptr, version);
+  const auto& pool = life->shared_pool();
+  const TokenInfo& info = life->token();
   check_storable(info, spec.token);
   const Key found = [&] {
     auto session = pool->acquire();

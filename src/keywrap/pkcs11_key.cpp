@@ -8,15 +8,13 @@
 
 #include "crypto/crypto.hpp"
 #include "keywrap/key_proof.hpp"
-#include "pkcs11/cryptoki.hpp"
+#include "pkcs11/reactions.hpp"
 #include "pkcs11/session_access.hpp"
 
 namespace hsmseal::keywrap {
 namespace {
 
 constexpr std::size_t kIvBytes = crypto::kNonceBytes;
-constexpr CK_RV kAeadDecryptFailed = 0x42;  // CKR_AEAD_DECRYPT_FAILED of PKCS#11 3.0
-
 enum class Verdict {
   BadCiphertext,  ///< the token says that it does not open
   Unclear,        ///< the ciphertext, or the token
@@ -25,21 +23,13 @@ enum class Verdict {
 
 Verdict verdict_on(const TokenError& error) {
   if (error.function() != "C_Decrypt") return Verdict::Trouble;
-  switch (error.rv()) {
-    case CKR_ENCRYPTED_DATA_INVALID:
-    case CKR_ENCRYPTED_DATA_LEN_RANGE:
-    case CKR_DATA_INVALID:
-    case CKR_DATA_LEN_RANGE:
-    case CKR_SIGNATURE_INVALID:
-    case CKR_SIGNATURE_LEN_RANGE:
-    case kAeadDecryptFailed:
+  switch (pkcs11::reaction("C_Decrypt", error.rv(), pkcs11::Attempt::First)) {
+    case pkcs11::Reaction::BadData:
       return Verdict::BadCiphertext;
-    case CKR_GENERAL_ERROR:
-    case CKR_FUNCTION_FAILED:
-    case CKR_DEVICE_ERROR:
+    case pkcs11::Reaction::Prove:
       return Verdict::Unclear;
     default:
-      return error.rv() >= CKR_VENDOR_DEFINED ? Verdict::Unclear : Verdict::Trouble;
+      return Verdict::Trouble;
   }
 }
 

@@ -47,6 +47,10 @@ class Pkcs11Key final : public KeyWrapper {
   /// unwraps may have none; then it was the ciphertext if it fails again though the token still shows the key.
   [[nodiscard]] SecretBytes unwrap(ByteView wrapped, ByteView aad) override;
 
+  /// Whether the token and the key work, shown by what is known.
+  /// @throws WrongKeyError  another key answers.
+  [[nodiscard]] bool answers() const;
+
   /// Unwraps in a given session, with the token's own error.
   [[nodiscard]] static SecretBytes unwrap_in(Pkcs11Session& session, KeyHandle handle, ByteView wrapped, ByteView aad);
 
@@ -59,9 +63,6 @@ class Pkcs11Key final : public KeyWrapper {
   void compare_after_wrap() const;
   /// The same until it succeeds. Not std::call_once, which some systems leave locked when an exception comes out of it.
   void compare_once();
-  /// Whether the token and the key work.
-  /// @throws WrongKeyError  another key answers.
-  [[nodiscard]] bool answers() const;
 
   const std::shared_ptr<SessionPool> pool_;
   const KeyHandle handle_;

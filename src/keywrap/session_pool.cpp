@@ -6,9 +6,12 @@
 
 #include <fmt/format.h>
 
+#include <hsmseal/deadline.hpp>
 #include <hsmseal/error.hpp>
 
+#include "keywrap/call_threads.hpp"
 #include "pkcs11/driver.hpp"
+#include "pkcs11/session_access.hpp"
 
 namespace hsmseal::keywrap {
 
@@ -18,13 +21,37 @@ constexpr std::chrono::seconds kBetweenGrowths{10};
 
 }  // namespace
 
-SessionPool::SessionPool(std::string token, OpenSession open, std::size_t most, std::chrono::milliseconds wait)
-    : token_(std::move(token)), open_session_(std::move(open)), wait_(wait), limit_(most), most_(most) {
-  idle_.reserve(most);  // so that giving back never allocates
+SessionPool::SessionPool(std::string token, OpenSession open, std::size_t most, const SessionLimits& limits)
+    : token_(std::move(token)),
+      open_session_(std::move(open)),
+      wait_(limits.session_wait),
+      idle_check_(limits.idle_check),
+      limit_(most),
+      most_(most) {
+  idle_.reserve(2 * most);  // so that giving back never allocates
+}
+
+SessionPool::Lease::Lease(std::shared_ptr<SessionPool> pool, Pkcs11Session session)
+    : pool_(std::move(pool)), session_(std::move(session)) {
+  Call* const call = Call::current();
+  if (call == nullptr) return;
+  const std::scoped_lock lock{call->mutex};
+  if (call->left) {
+    pool_->write_off();
+  } else {
+    call->when_left = [held = pool_] { held->write_off(); };
+  }
 }
 
 SessionPool::Lease::~Lease() {
-  if (pool_) pool_->give_back(std::move(session_));
+  if (!pool_) return;
+  Held held = Held::InTime;
+  if (Call* const call = Call::current()) {
+    const std::scoped_lock lock{call->mutex};
+    call->when_left = nullptr;
+    if (call->left) held = Held::WrittenOff;
+  }
+  pool_->give_back(std::move(session_), held);
 }
 
 void SessionPool::wait_for_turn(std::unique_lock<std::mutex>& lock, std::chrono::steady_clock::time_point deadline) {
@@ -37,9 +64,9 @@ void SessionPool::wait_for_turn(std::unique_lock<std::mutex>& lock, std::chrono:
     next_turn_locked();
     throw TokenUnavailableError(
         pkcs11::failure("C_OpenSession", CKR_SESSION_COUNT),
-        fmt::format("no session with token '{}' became free within {} ms ({} are in use); raise "
+        fmt::format("no session with token '{}' became free within {} ms ({} are in use, {} of them hang); raise "
                     "SessionLimits::max_sessions or session_wait, or call less at once",
-                    token_, wait_.count(), open_));
+                    token_, wait_.count(), open_, written_off_));
   }
 }
 
@@ -47,16 +74,30 @@ void SessionPool::next_turn_locked() {
   if (!waiting_.empty() && free_locked()) waiting_.front()->turn.notify_one();
 }
 
+std::optional<Pkcs11Session> SessionPool::take_idle(std::unique_lock<std::mutex>& lock) {
+  Idle taken = std::move(idle_.back());
+  idle_.pop_back();
+  next_turn_locked();
+  if (std::chrono::steady_clock::now() - taken.since < idle_check_) return std::move(taken.session);
+  lock.unlock();
+  if (pkcs11::SessionAccess::answers(taken.session)) return std::move(taken.session);
+  taken.session.close();
+  lock.lock();
+  --open_;
+  next_turn_locked();
+  return std::nullopt;
+}
+
 SessionPool::Lease SessionPool::acquire() {
-  const auto deadline = std::chrono::steady_clock::now() + wait_;
+  const auto deadline = std::min(std::chrono::steady_clock::now() + wait_, Deadline::current());
   std::unique_lock lock{mutex_};
   for (;;) {
     wait_for_turn(lock, deadline);
     if (!idle_.empty()) {
-      Pkcs11Session session = std::move(idle_.back());
-      idle_.pop_back();
-      next_turn_locked();
-      return {shared_from_this(), std::move(session)};
+      auto session = take_idle(lock);
+      if (!session) continue;
+      if (lock.owns_lock()) lock.unlock();
+      return {shared_from_this(), std::move(*session)};
     }
     ++open_;
     next_turn_locked();
@@ -67,11 +108,8 @@ SessionPool::Lease SessionPool::acquire() {
       lock.lock();
       --open_;
       // With sessions of its own to wait for, the pool makes do with those; without any, the caller is told.
-      const bool shrinks = error.rv() == CKR_SESSION_COUNT && open_ > 0;
-      if (shrinks) {
-        most_ = open_;
-        shrunk_at_ = std::chrono::steady_clock::now();
-      }
+      const bool shrinks = error.rv() == CKR_SESSION_COUNT && working_locked() > 0;
+      if (shrinks) shrink_locked();
       next_turn_locked();
       if (!shrinks) throw;
     } catch (...) {
@@ -83,11 +121,28 @@ SessionPool::Lease SessionPool::acquire() {
   }
 }
 
-void SessionPool::give_back(Pkcs11Session session) noexcept {
-  if (!session.usable()) session.close();
+void SessionPool::shrink_locked() {
+  most_ = std::max<std::size_t>(1, std::min(most_, working_locked()));
+  shrunk_at_ = std::chrono::steady_clock::now();
+}
+
+void SessionPool::shrink() {
   const std::scoped_lock lock{mutex_};
+  shrink_locked();
+}
+
+void SessionPool::write_off() {
+  const std::scoped_lock lock{mutex_};
+  ++written_off_;
+  next_turn_locked();
+}
+
+void SessionPool::give_back(Pkcs11Session session, Held held) noexcept {
+  if (!session.usable() || held == Held::WrittenOff) session.close();
+  const std::scoped_lock lock{mutex_};
+  if (held == Held::WrittenOff) --written_off_;
   if (session.usable()) {
-    idle_.push_back(std::move(session));
+    idle_.push_back({std::move(session), std::chrono::steady_clock::now()});
   } else {
     --open_;
   }
@@ -97,8 +152,8 @@ void SessionPool::give_back(Pkcs11Session session) noexcept {
 }
 
 void SessionPool::close_idle() {
-  std::vector<Pkcs11Session> closing;
-  closing.reserve(limit_);
+  std::vector<Idle> closing;
+  closing.reserve(2 * limit_);
   {
     const std::scoped_lock lock{mutex_};
     closing.swap(idle_);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -7,10 +8,12 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <hsmseal/pkcs11_session.hpp>
+#include <hsmseal/token_binding.hpp>
 
 namespace hsmseal::keywrap {
 
@@ -18,7 +21,10 @@ namespace hsmseal::keywrap {
 ///
 /// Sessions are opened when they are needed, up to a limit; then callers wait, first come, first served. When the token
 /// itself says that it has no more (CKR_SESSION_COUNT), the limit shrinks to what is open, for some time. A session in
-/// which a call failed is closed, not lent again.
+/// which a call failed is closed, not lent again. One that was idle for long is looked at before it is lent.
+///
+/// A session that hangs in a call that was left is written off: another may be opened in its place, up to as many as the
+/// limit.
 ///
 /// Thread safety: all members may run concurrently. The lock is not held while the token is called.
 class SessionPool : public std::enable_shared_from_this<SessionPool> {
@@ -27,7 +33,7 @@ class SessionPool : public std::enable_shared_from_this<SessionPool> {
 
   /// @param token  for messages.
   /// @param most   at least 1.
-  SessionPool(std::string token, OpenSession open, std::size_t most, std::chrono::milliseconds wait);
+  SessionPool(std::string token, OpenSession open, std::size_t most, const SessionLimits& limits);
 
   /// A session for as long as this object lives.
   class Lease {
@@ -43,19 +49,21 @@ class SessionPool : public std::enable_shared_from_this<SessionPool> {
 
    private:
     friend class SessionPool;
-    Lease(std::shared_ptr<SessionPool> pool, Pkcs11Session session) noexcept
-        : pool_(std::move(pool)), session_(std::move(session)) {}
+    Lease(std::shared_ptr<SessionPool> pool, Pkcs11Session session);
 
     std::shared_ptr<SessionPool> pool_;
     Pkcs11Session session_;
   };
 
-  /// @throws TokenUnavailableError  no session became free in time.
+  /// @throws TokenUnavailableError  no session became free in time, or the call that asks was left.
   /// @throws TokenError             a new session could not be opened.
   [[nodiscard]] Lease acquire();
 
   /// Closes the sessions that are not lent, so that the next one lent is most likely a new one.
   void close_idle();
+
+  /// The token has no room for more: none is opened beyond those there are, for some time.
+  void shrink();
 
   /// How many sessions are open, how many may be, and how many callers wait.
   [[nodiscard]] std::size_t open_sessions() const;
@@ -67,20 +75,31 @@ class SessionPool : public std::enable_shared_from_this<SessionPool> {
     std::condition_variable turn;
   };
 
-  [[nodiscard]] bool free_locked() const { return !idle_.empty() || open_ < most_; }
+  struct Idle {
+    Pkcs11Session session;
+    std::chrono::steady_clock::time_point since;
+  };
+
+  [[nodiscard]] std::size_t working_locked() const { return open_ - std::min(written_off_, limit_); }
+  [[nodiscard]] bool free_locked() const { return !idle_.empty() || working_locked() < most_; }
+  [[nodiscard]] std::optional<Pkcs11Session> take_idle(std::unique_lock<std::mutex>& lock);
+  void shrink_locked();
+  void write_off();
   void wait_for_turn(std::unique_lock<std::mutex>& lock, std::chrono::steady_clock::time_point deadline);
   void next_turn_locked();
-  void give_back(Pkcs11Session session) noexcept;
+  enum class Held { InTime, WrittenOff };
+  void give_back(Pkcs11Session session, Held held) noexcept;
 
   const std::string token_;
   const OpenSession open_session_;
-  const std::chrono::milliseconds wait_;
+  const std::chrono::milliseconds wait_, idle_check_;
   mutable std::mutex mutex_;
   const std::size_t limit_;
   std::chrono::steady_clock::time_point shrunk_at_{};
   std::size_t most_;                 ///< what the token gives at present, at most limit_
-  std::size_t open_ = 0;             ///< lent, idle and being opened
-  std::vector<Pkcs11Session> idle_;  ///< the last one back is the first one lent: its connection is the warmest
+  std::size_t open_ = 0;             ///< lent, idle, being opened and written off
+  std::size_t written_off_ = 0;      ///< lent to calls that were left
+  std::vector<Idle> idle_;           ///< the last one back is the first one lent: its connection is the warmest
   std::deque<Waiter*> waiting_;
 };
 

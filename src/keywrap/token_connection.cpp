@@ -1,15 +1,77 @@
 #include "keywrap/token_connection.hpp"
 
+#include <algorithm>
+#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
 
-#include <hsmseal/error.hpp>
+#include "pkcs11/session_access.hpp"
 
 namespace hsmseal::keywrap {
 
-TokenConnection::TokenConnection(std::string alias, TokenBinding binding, DriverOptions driver)
-    : alias_(std::move(alias)), binding_(std::move(binding)), driver_(std::move(driver)) {}
+using pkcs11::Attempt;
+using pkcs11::Driver;
+using pkcs11::Reaction;
+
+namespace {
+
+constexpr std::chrono::milliseconds kFirstPause{20};
+constexpr unsigned kMostTries = 6;
+
+Attempt attempt_after(unsigned failures) noexcept {
+  if (failures == 0) return Attempt::First;
+  return failures == 1 ? Attempt::Second : Attempt::Later;
+}
+
+/// Whether a mean of recovery is meant, and not the caller or the operator.
+bool is_rung(Reaction reaction) {
+  switch (reaction) {
+    case Reaction::Proceed:
+    case Reaction::BadData:
+    case Reaction::Refuse:
+    case Reaction::AskOperator:
+    case Reaction::GrowBuffer:
+      return false;
+    default:
+      return true;
+  }
+}
+
+}  // namespace
+
+TokenConnection::TokenConnection(std::string alias, TokenBinding binding, DriverOptions driver,
+                                 const Pkcs11Options& options)
+    : alias_(std::move(alias)),
+      binding_(std::move(binding)),
+      driver_(std::move(driver)),
+      options_(options),
+      circuit_(alias_, options.circuit) {
+  if (binding_.hang_policy == HangPolicy::Direct) return;
+  // One more than sessions, for who looks whether the token is back.
+  threads_ = std::make_unique<CallThreads>(alias_, binding_.limits.max_sessions + 1);
+}
+
+TokenConnection::~TokenConnection() {
+  if (!threads_ || !life_) return;
+  // Closing sessions calls the driver, which may hang.
+  try {
+    const Deadline patience{std::chrono::seconds{2}};
+    threads_->run([life = std::move(life_)]() mutable {
+      life.reset();
+      return true;
+    });
+  } catch (const Error&) {
+    // They are closed when the driver lets go of them.
+  }
+}
+
+void TokenConnection::tell(Event::Kind kind, Version version, std::uint64_t rv,
+                           std::chrono::steady_clock::duration duration, const std::string& reason) const {
+  if (!options_.observer) return;
+  options_.observer->on_event({kind, {}, version, alias_, reason, rv,
+                               std::chrono::duration_cast<std::chrono::milliseconds>(duration)});
+}
 
 void TokenConnection::check_identity(const TokenInfo& found, const Identity* expected) const {
   if (expected == nullptr || (expected->label == found.label && expected->serial == found.serial)) return;
@@ -19,39 +81,202 @@ void TokenConnection::check_identity(const TokenInfo& found, const Identity* exp
                   alias_, found.label, found.serial, expected->label, expected->serial));
 }
 
-std::shared_ptr<SessionPool> TokenConnection::connect(const Identity* expected) {
-  const std::scoped_lock lock{mutex_};
-  if (pool_) {
-    check_identity(anchor_->token(), expected);
-    return pool_;
+// --- one flight for all who need a connection ------------------------------------------------------------------------
+
+std::shared_ptr<Life> TokenConnection::connect(const Identity* expected, Version version) {
+  const auto deadline = std::min(Deadline::current(), std::chrono::steady_clock::now() + std::chrono::hours{24});
+  std::shared_ptr<Flight> mine;
+  Reaction rung{};
+  {
+    std::unique_lock lock{mutex_};
+    for (;;) {
+      if (life_ && !life_->current()) life_.reset();  // another token's connection has restarted the driver
+      if (life_) {
+        check_identity(life_->token(), expected);
+        return life_;
+      }
+      if (!flight_) break;
+      const auto others = flight_;
+      if (!landed_.wait_until(lock, deadline, [&] { return others->landed; })) {
+        throw TokenUnavailableError(
+            pkcs11::failure("", CKR_TOKEN_NOT_PRESENT),
+            fmt::format("the connection to token '{}', which another thread is making, was not there in time", alias_));
+      }
+      if (others->error) std::rethrow_exception(others->error);
+    }
+    mine = flight_ = std::make_shared<Flight>();
+    rung = std::exchange(rung_, Reaction::NewLogin);
   }
+  try {
+    auto life = climb(expected, rung, version);
+    land(mine, life, nullptr, version);
+    return life;
+  } catch (const WrongKeyError&) {
+    land(mine, nullptr, nullptr, version);  // another set may expect this very token
+    throw;
+  } catch (...) {
+    land(mine, nullptr, std::current_exception(), version);
+    throw;
+  }
+}
+
+void TokenConnection::land(const std::shared_ptr<Flight>& flight, std::shared_ptr<Life> life, std::exception_ptr error,
+                           Version version) {
+  std::optional<Loss> over;
+  {
+    const std::scoped_lock lock{mutex_};
+    if (life) over = std::exchange(loss_, std::nullopt);
+    life_ = std::move(life);
+    flight->landed = true;
+    flight->error = std::move(error);
+    flight_.reset();
+    landed_.notify_all();
+  }
+  if (over) tell(Event::Kind::TokenRecovered, version, over->rv, options_.clock() - over->when, "");
+}
+
+void TokenConnection::lost(const std::shared_ptr<Life>& life, Reaction reaction, const TokenError& error,
+                           Version version) {
+  std::shared_ptr<Life> over;  // its sessions are closed without the lock
+  {
+    const std::scoped_lock lock{mutex_};
+    if (life_ != life) return;
+    over = std::exchange(life_, nullptr);
+    rung_ = reaction;
+    ++strikes_;
+    if (!loss_) loss_ = Loss{options_.clock(), error.rv()};
+  }
+  tell(Event::Kind::TokenLost, version, error.rv(), {}, error.what());
+}
+
+Attempt TokenConnection::attempt(unsigned failures_before) const noexcept {
+  return attempt_after(strikes_ + failures_before);
+}
+
+// --- the ladder --------------------------------------------------------------------------------------------------------
+
+std::shared_ptr<Life> TokenConnection::climb(const Identity* expected, Reaction rung, Version version) {
+  if (rung == Reaction::Restart && module_) {
+    std::uint64_t cause = CKR_GENERAL_ERROR;
+    {
+      const std::scoped_lock lock{mutex_};
+      if (loss_) cause = loss_->rv;
+    }
+    restart(cause, version);  // or not: then a new login may do
+  }
+  for (unsigned tries = 1;; ++tries) {
+    try {
+      return begin_life(expected);
+    } catch (const TokenLoginError& error) {
+      tell(Event::Kind::PinRefused, version, error.rv(), {}, error.what());
+      throw;
+    } catch (const TokenError& error) {
+      if (next_rung(error, tries) == Reaction::Restart && !restart(error.rv(), version)) throw;
+    }
+  }
+}
+
+Reaction TokenConnection::next_rung(const TokenError& error, unsigned tries) {
+  // A login that failed for the token's sake says what any other first call would.
+  const bool login = error.function() == "C_Login";
+  const Reaction rung = pkcs11::reaction(login ? "C_OpenSession" : error.function(), error.rv(), attempt(0));
+  ++strikes_;
+  if (!is_rung(rung)) throw;
+  if (login) {
+    // Not again in this flight: should the PIN be wrong after all, each try counts.
+    const std::scoped_lock lock{mutex_};
+    rung_ = rung;
+    throw;
+  }
+  const auto pause = kFirstPause * (1U << (tries - 1));
+  if (tries == kMostTries || std::chrono::steady_clock::now() + pause >= Deadline::current()) throw;
+  if (rung != Reaction::Restart) std::this_thread::sleep_for(pause);
+  return rung;
+}
+
+bool TokenConnection::restart(std::uint64_t cause, Version version) {
+  Driver& driver = pkcs11::SessionAccess::driver(*module_);
+  const auto urgency =
+      cause == CKR_CRYPTOKI_NOT_INITIALIZED ? Driver::Urgency::AllLost : Driver::Urgency::TokenMissing;
+  const auto began = options_.clock();
+  try {
+    if (driver.restart(driver_life_, urgency, this, began) != Driver::Restarted::Yes) return false;
+  } catch (const TokenError& error) {
+    ++strikes_;
+    tell(Event::Kind::DriverRestarted, version, error.rv(), options_.clock() - began, error.what());
+    throw;
+  }
+  tell(Event::Kind::DriverRestarted, version, CKR_OK, options_.clock() - began, "");
+  return true;
+}
+
+std::optional<SecretBytes> TokenConnection::pin_after_refusal(const Identity* expected) {
+  if (!refusing_token_ || !module_ || binding_.pin.kind() != PinSource::Kind::Pin) return std::nullopt;
+  check_identity(*refusing_token_, expected);
+  SecretBytes pin = binding_.pin.read(binding_.select);
+  if (!pkcs11::SessionAccess::refused_before(*module_, *refusing_token_, pin.view())) return pin;
+  throw TokenLoginError(pkcs11::failure("C_Login", CKR_PIN_INCORRECT),
+                        fmt::format("no login to token '{}': it refused this PIN before; C_Login is not called again "
+                                    "until the PIN changes",
+                                    alias_));
+}
+
+std::shared_ptr<Life> TokenConnection::begin_life(const Identity* expected) {
+  const std::optional<SecretBytes> changed_pin = pin_after_refusal(expected);
   if (!module_) module_ = Pkcs11Module::load(driver_);
-  // The login of a process ends with its last session, so one stays open that nothing else can break.
+  driver_life_ = pkcs11::SessionAccess::driver(*module_).life();
   Pkcs11Session anchor{module_, binding_.select};
-  const TokenInfo& found = anchor.token();
+  const TokenInfo found = anchor.token();
   check_identity(found, expected);
   const std::size_t most = pool_limit(binding_.limits.max_sessions, found.max_sessions);
   if (most == 0) {
     throw InvalidArgumentError(
         fmt::format("token '{}' allows one session only; hsmseal needs one for the login and one to work", alias_));
   }
-  anchor.login(binding_.pin, binding_.low_pin_count);
+  try {
+    const PinSource pin = changed_pin ? PinSource::callback([&](const TokenSelector&) {
+      return SecretBytes{changed_pin->view()};
+    })
+                                      : binding_.pin;
+    anchor.login(pin, binding_.low_pin_count);
+    refusing_token_.reset();
+  } catch (const TokenLoginError&) {
+    refusing_token_ = found;
+    throw;
+  }
   // From here on it is this very token, even if another takes over its label or its slot.
   const TokenSelector exactly{
       .label = found.label, .serial = found.serial, .model = found.model, .manufacturer = found.manufacturer};
-  anchor_.emplace(std::move(anchor));
-  pool_ = std::make_shared<SessionPool>(
+  auto pool = std::make_shared<SessionPool>(
       alias_,
       [module = module_, exactly] {
         return Pkcs11Session{module, exactly};
       },
-      most, binding_.limits.session_wait);
-  return pool_;
+      most, binding_.limits);
+  auto life = std::make_shared<Life>(module_, driver_life_, std::move(anchor),
+                                     logs_in() ? Life::Login::Made : Life::Login::NotNeeded, std::move(pool));
+  life->begin(this, binding_.limits.keep_alive);
+  return life;
 }
 
-TokenInfo TokenConnection::token() const {
-  const std::scoped_lock lock{mutex_};
-  return anchor_->token();
+// --- the circuit -------------------------------------------------------------------------------------------------------
+
+void TokenConnection::worked(Version version) {
+  if (strikes_ != 0) strikes_ = 0;
+  if (circuit_.worked() == Circuit::Change::Closed) tell(Event::Kind::CircuitClosed, version, CKR_OK, {}, "");
+}
+
+void TokenConnection::failed(const TokenError& error, Time began, Version version) {
+  const bool in_no_call = error.function().empty();
+  if (in_no_call && error.rv() == CKR_FUNCTION_CANCELED) {
+    tell(Event::Kind::CallHung, version, error.rv(), std::chrono::steady_clock::now() - began, error.what());
+  }
+  // Too many callers at once, or a person's fault: the token is well.
+  const bool no_room = in_no_call && error.rv() == CKR_SESSION_COUNT;
+  if (!error.retryable() || no_room) return circuit_.neither_worked_nor_failed();
+  if (circuit_.failed(options_.clock(), error.what()) == Circuit::Change::Opened) {
+    tell(Event::Kind::CircuitOpened, version, error.rv(), {}, error.what());
+  }
 }
 
 }  // namespace hsmseal::keywrap

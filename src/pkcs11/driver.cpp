@@ -1,5 +1,6 @@
 #include "pkcs11/driver.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <tuple>
@@ -7,13 +8,23 @@
 
 #include <fmt/format.h>
 
+#include <hsmseal/deadline.hpp>
+
 #include "pkcs11/return_values.hpp"
+#include "platform/per_process.hpp"
 #include "platform/platform.hpp"
 
 namespace hsmseal::pkcs11 {
 namespace {
 
+constexpr std::chrono::seconds kBetweenRestarts{30};
+constexpr std::chrono::minutes kLongestPause{10};
+constexpr std::chrono::seconds kBetweenStarts{1};  // of a driver that is down
+constexpr std::chrono::seconds kDrainTime{5};
+constexpr unsigned kEarlyRestarts = 5;
+
 struct Loaded {
+  std::mutex starting;  ///< held over C_Initialize, so that a driver that hangs there keeps no other from starting
   std::shared_ptr<Driver> driver;
   DriverOptions options;
 };
@@ -25,12 +36,13 @@ struct Registry {
 };
 
 Registry& registry() {
-  static auto* const instance = new Registry;
-  return *instance;
+  static auto* const instance = new platform::PerProcess<Registry>(std::make_unique<Registry>());
+  return instance->get([](const Registry&) { return std::make_unique<Registry>(); });
 }
 
 bool same_start(const DriverOptions& a, const DriverOptions& b) {
-  return std::tie(a.start_up, a.environment, a.concurrency) == std::tie(b.start_up, b.environment, b.concurrency);
+  return std::tie(a.start_up, a.environment, a.concurrency, a.restart) ==
+         std::tie(b.start_up, b.environment, b.concurrency, b.restart);
 }
 
 /// The functions without which nothing can be sealed; the others are missed when they are called.
@@ -86,8 +98,19 @@ void throw_failure(std::string_view function, CK_RV rv, std::string_view token) 
   throw TokenError(failure(function, rv), failure_text(function, rv, token));
 }
 
+void throw_forked(std::string_view token) {
+  throw TokenError(
+      {"fork", CKR_CRYPTOKI_NOT_INITIALIZED, rv_name(CKR_CRYPTOKI_NOT_INITIALIZED), false},
+      fmt::format("this process was forked from one that uses token '{}', whose sessions it must not touch; start with a "
+                  "KeyProvider of its own, or allow ForkPolicy::StartAnew",
+                  token));
+}
+
 Driver::Driver(CK_FUNCTION_LIST_PTR functions, DriverOptions options)
-    : functions_(functions), options_(std::move(options)), shared_(SharedState::of(functions)) {}
+    : functions_(functions),
+      options_(std::move(options)),
+      shared_(SharedState::of(functions)),
+      forks_(platform::forks()) {}
 
 void Driver::stop_at_exit() noexcept {
   // Handlers run in the reverse order: this one before those of the library and of its C_Initialize.
@@ -96,41 +119,107 @@ void Driver::stop_at_exit() noexcept {
 
 bool Driver::process_ends() noexcept { return ending; }
 
-void Driver::initialise() {
+CK_RV Driver::start() {
   start_arguments_.flags = CKF_OS_LOCKING_OK;
   // Most drivers insist on NULL; a few read their configuration's path here (2.40 section 5.4 reserves it).
   start_arguments_.pReserved = options_.start_up.empty() ? nullptr : options_.start_up.data();
-  CK_RV rv = call(&CK_FUNCTION_LIST::C_Initialize, static_cast<void*>(&start_arguments_));
-  if (rv == CKR_CANT_LOCK) {
-    options_.concurrency = Concurrency::Serialized;
-    start_arguments_.flags = 0;
-    void* const without_locks = options_.start_up.empty() ? nullptr : &start_arguments_;
-    rv = call(&CK_FUNCTION_LIST::C_Initialize, without_locks);
-  } else if (rv == CKR_CRYPTOKI_ALREADY_INITIALIZED) {
+  const CK_RV rv = functions_->C_Initialize(&start_arguments_);
+  if (rv != CKR_CANT_LOCK) return rv;
+  options_.concurrency = Concurrency::Serialized;
+  start_arguments_.flags = 0;
+  return functions_->C_Initialize(options_.start_up.empty() ? nullptr : &start_arguments_);
+}
+
+void Driver::initialise() {
+  if (functions_->C_Initialize == nullptr) return;
+  const CK_RV rv = start();
+  if (rv == CKR_CRYPTOKI_ALREADY_INITIALIZED) {
     // Somebody else's arguments are in force, and nobody knows whether they allow threads.
     options_.concurrency = Concurrency::Serialized;
-    rv = CKR_OK;
+  } else if (rv != CKR_OK) {
+    throw_start_failure("C_Initialize", rv, options_.library);
   }
-  if (rv != CKR_OK) throw_start_failure("C_Initialize", rv, options_.library);
+  owner_ = rv == CKR_OK;
+}
+
+std::shared_ptr<void> Driver::in_use(const void* owner, std::function<bool()> is_well) {
+  ever_used_ = true;
+  auto user = std::make_shared<User>(User{owner, std::move(is_well)});
+  const std::scoped_lock lock{users_mutex_};
+  std::erase_if(users_, [](const auto& gone) { return gone.expired(); });
+  users_.push_back(user);
+  return user;
+}
+
+bool Driver::others_work(const void* owner) {
+  std::vector<std::shared_ptr<const User>> others;
+  {
+    const std::scoped_lock lock{users_mutex_};
+    for (const auto& held : users_) {
+      auto user = held.lock();
+      if (user && user->owner != owner) others.push_back(std::move(user));
+    }
+  }
+  return std::ranges::any_of(others, [](const auto& user) { return user->is_well(); });
+}
+
+/// Doubles while restarts come close upon each other.
+std::chrono::steady_clock::duration Driver::pause_after_restart(std::chrono::steady_clock::time_point now) {
+  if (!ever_used_ && early_restarts_ < kEarlyRestarts) {
+    // Nothing has worked yet that a restart could break: SoftHSM, for one, misses tokens while another process logs in.
+    ++early_restarts_;
+    return {};
+  }
+  const std::chrono::steady_clock::duration least = down_ ? kBetweenStarts : kBetweenRestarts;
+  const bool close = now - last_restart_ < 4 * pause_;
+  pause_ = close ? std::clamp<std::chrono::steady_clock::duration>(2 * pause_, least, kLongestPause) : least;
+  return down_ ? std::min<std::chrono::steady_clock::duration>(pause_, kBetweenRestarts) : pause_;
+}
+
+Driver::Restarted Driver::restart(std::uint64_t life, Urgency urgency, const void* owner,
+                                  std::chrono::steady_clock::time_point now) {
+  const auto patience = std::min(Deadline::current(), std::chrono::steady_clock::now() + kDrainTime);
+  const std::unique_lock alone{restarting_, patience};
+  if (!alone) return Restarted::Stuck;
+  if (life_ != life && !down_) return Restarted::Yes;
+  if (!owner_ || forked() || process_ends() || options_.restart == DriverRestart::Never) return Restarted::NotAllowed;
+  if (now < next_restart_) return Restarted::TooSoon;
+  if (urgency == Urgency::TokenMissing && others_work(owner)) return Restarted::NotAllowed;
+  if (!gate_.close(patience)) return Restarted::Stuck;
+  if (!down_ && functions_->C_Finalize != nullptr) functions_->C_Finalize(nullptr);  // failed or not: what counts is next
+  ++life_;
+  shared_.open_sessions.forget_all();
+  const CK_RV rv = start();
+  down_ = rv != CKR_OK && rv != CKR_CRYPTOKI_ALREADY_INITIALIZED;
+  next_restart_ = now + pause_after_restart(now);
+  last_restart_ = now;
+  gate_.open();
+  if (down_) throw_start_failure("C_Initialize", rv, options_.library);
+  return Restarted::Yes;
 }
 
 std::shared_ptr<Driver> Driver::load(const DriverOptions& options) {
   const platform::TrustedLibrary library = platform::trusted_library(options.library);
-  Registry& drivers = registry();
-  const std::scoped_lock lock{drivers.mutex};  // two threads must not initialise one driver
-  if (const auto found = drivers.loaded.find(library.identity); found != drivers.loaded.end()) {
-    if (!same_start(found->second.options, options)) {
+  Loaded& loaded = [&]() -> Loaded& {
+    Registry& drivers = registry();
+    const std::scoped_lock lock{drivers.mutex};
+    return drivers.loaded[library.identity];
+  }();
+  const std::scoped_lock lock{loaded.starting};  // two threads must not initialise one driver
+  if (loaded.driver) {
+    if (!same_start(loaded.options, options)) {
       throw InvalidArgumentError(
           fmt::format("driver '{}' is loaded already with another start-up string, environment or concurrency",
                       platform::shown(library.path)));
     }
-    return found->second.driver;
+    return loaded.driver;
   }
   for (const auto& [name, value] : options.environment) platform::set_environment_variable(name, value);
   auto driver = std::make_shared<Driver>(function_list(library.path), options);
   driver->initialise();
   stop_at_exit();
-  drivers.loaded.emplace(library.identity, Loaded{driver, options});
+  loaded.options = options;
+  loaded.driver = driver;
   return driver;
 }
 
@@ -142,15 +231,36 @@ std::shared_ptr<Driver> Driver::borrow(void* function_list, Concurrency concurre
   check_complete(*functions);
   DriverOptions options;
   options.concurrency = concurrency;
+  options.restart = DriverRestart::Never;
   stop_at_exit();
   return std::make_shared<Driver>(functions, std::move(options));
 }
 
 SharedState& SharedState::of(const CK_FUNCTION_LIST* functions) {
-  static auto* const mutex = new std::mutex;
-  static auto* const states = new std::map<const CK_FUNCTION_LIST*, SharedState>;
-  const std::scoped_lock lock{*mutex};
-  return (*states)[functions];
+  struct States {
+    std::mutex mutex;
+    std::map<const CK_FUNCTION_LIST*, SharedState> of;
+  };
+  static auto* const states = new platform::PerProcess<States>(std::make_unique<States>());
+  States& mine = states->get([](States& inherited) {
+    auto fresh = std::make_unique<States>();
+    const std::unique_lock lock{inherited.mutex, std::try_to_lock};
+    if (!lock) return fresh;
+    for (auto& [list, state] : inherited.of) fresh->of[list].inherit(state);
+    return fresh;
+  });
+  const std::scoped_lock lock{mine.mutex};
+  return mine.of[functions];
+}
+
+void SharedState::inherit(SharedState& from) {
+  const std::unique_lock lock{from.guards_mutex_, std::try_to_lock};
+  if (!lock) return;
+  for (auto& [token, guard] : from.guards_) {
+    auto& mine = guards_[token] = std::make_unique<LoginGuard>();
+    const std::unique_lock its_lock{guard->mutex, std::try_to_lock};
+    if (its_lock) mine->inherit(*guard);
+  }
 }
 
 LoginGuard& SharedState::login_guard(const std::string& label, const std::string& serial) {

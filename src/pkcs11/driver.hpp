@@ -1,17 +1,25 @@
 #pragma once
 
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <hsmseal/error.hpp>
 #include <hsmseal/token_binding.hpp>
 
+#include "pkcs11/call_gate.hpp"
 #include "pkcs11/cryptoki.hpp"
 #include "pkcs11/destructions.hpp"
 #include "pkcs11/login_guard.hpp"
+#include "pkcs11/open_sessions.hpp"
+#include "platform/platform.hpp"
 
 namespace hsmseal::pkcs11 {
 
@@ -24,13 +32,17 @@ namespace hsmseal::pkcs11 {
 /// Throws TokenError.
 [[noreturn]] void throw_failure(std::string_view function, CK_RV rv, std::string_view token);
 
+/// Throws TokenError: a forked child must not use what it inherited.
+[[noreturn]] void throw_forked(std::string_view token);
+
 /// What all who use one driver in this process share, whoever loaded or lent it: tokens count wrong PINs and drivers
 /// share locks across them all.
 ///
 /// Thread safety: all members may run concurrently.
 class SharedState {
  public:
-  /// The state of the driver with this function list; never forgotten.
+  /// The state of the driver with this function list; never forgotten. A forked child has its own, which knows the PINs
+  /// that were refused before.
   [[nodiscard]] static SharedState& of(const CK_FUNCTION_LIST* functions);
 
   /// The guard of one token's login; the token is named by what identifies it, since drivers renumber slots.
@@ -42,6 +54,15 @@ class SharedState {
   std::mutex object_store;
   std::mutex one_destruction_at_a_time;  ///< locked before object_store
   Destructions destructions;
+  OpenSessions open_sessions;
+
+  SharedState() = default;
+  SharedState(const SharedState&) = delete;
+  SharedState& operator=(const SharedState&) = delete;
+  ~SharedState() = default;
+
+  /// Takes over what is known of PINs, unless another thread was just changing it.
+  void inherit(SharedState& from);
 
  private:
   std::mutex guards_mutex_;
@@ -49,6 +70,9 @@ class SharedState {
 };
 
 /// A driver's function list, and how it may be called.
+///
+/// A restart (C_Finalize, C_Initialize) begins a new life of the driver: sessions and object handles of an earlier one
+/// are void, and their numbers may name others (PKCS#11 2.40 section 5.4). Calls say which life they belong to.
 ///
 /// Thread safety: all members may run concurrently.
 class Driver {
@@ -63,12 +87,22 @@ class Driver {
   Driver& operator=(const Driver&) = delete;
   ~Driver() = default;  // no C_Finalize: other code of the process may be using the driver
 
-  /// Calls one function of the list, unless the process is ending: the driver's own static objects may be gone then,
-  /// while a ring in a static object of the application is still to close its sessions. Arguments must not refer to
-  /// memory that the caller may free before the return.
+  /// Calls one function of the list, unless the process is ending (the driver's own static objects may be gone then,
+  /// while a ring in a static object of the application is still to close its sessions), was forked, or restarts the
+  /// driver. Arguments must not refer to memory that the caller may free before the return.
   template <typename Function, typename... Arguments>
   CK_RV call(Function CK_FUNCTION_LIST::*function, Arguments... arguments) {
-    if (process_ends()) return CKR_CRYPTOKI_NOT_INITIALIZED;
+    return call_in_life(life_, function, arguments...);
+  }
+
+  /// call() for what belongs to one life of the driver.
+  /// @returns CKR_SESSION_HANDLE_INVALID without a call if that life is over.
+  template <typename Function, typename... Arguments>
+  CK_RV call_in_life(std::uint64_t life, Function CK_FUNCTION_LIST::*function, Arguments... arguments) {
+    if (process_ends() || forked() || !gate_.enter()) return CKR_CRYPTOKI_NOT_INITIALIZED;
+    const Inside inside{gate_};
+    if (life_ != life) return CKR_SESSION_HANDLE_INVALID;
+    if (down_) return CKR_CRYPTOKI_NOT_INITIALIZED;
     const Function target = functions_->*function;
     if (target == nullptr) return CKR_FUNCTION_NOT_SUPPORTED;
     if (options_.concurrency == Concurrency::Parallel) return target(arguments...);
@@ -76,10 +110,55 @@ class Driver {
     return target(arguments...);
   }
 
+  /// Raised by each restart.
+  [[nodiscard]] std::uint64_t life() const noexcept { return life_; }
+
+  /// Whether this process is a child of the one that started the driver. Nothing is called then.
+  [[nodiscard]] bool forked() const noexcept { return forks_ != platform::forks(); }
+
+  /// Says that sessions of the driver work for a token, as long as the returned object lives.
+  ///
+  /// @param owner    whose restarts this does not hinder.
+  /// @param is_well  asked before the restart for another token.
+  [[nodiscard]] std::shared_ptr<void> in_use(const void* owner, std::function<bool()> is_well);
+
+  /// How far a restart may go.
+  enum class Urgency {
+    TokenMissing,  ///< one token is not there: not while others work
+    AllLost,       ///< the driver itself is lost
+  };
+  enum class Restarted {
+    Yes,         ///< or somebody else did it since `life`
+    TooSoon,     ///< the last one was less than 30 s ago, more after each that did not help
+    NotAllowed,  ///< other code started the driver, other tokens work, or DriverRestart::Never
+    Stuck,       ///< calls do not return
+  };
+  /// Ends the driver and starts it again, alone.
+  ///
+  /// @param life   the life that is to end.
+  /// @param owner  as given to in_use().
+  /// @param now   by the clock that times restarts.
+  /// @throws TokenError  C_Initialize failed; it alone is tried again by the next restart, after a second or more.
+  Restarted restart(std::uint64_t life, Urgency urgency, const void* owner, std::chrono::steady_clock::time_point now);
+
   [[nodiscard]] SharedState& shared() noexcept { return shared_; }
 
  private:
+  class Inside {
+   public:
+    explicit Inside(CallGate& gate) noexcept : gate_(gate) {}
+    Inside(const Inside&) = delete;
+    Inside& operator=(const Inside&) = delete;
+    ~Inside() { gate_.leave(); }
+
+   private:
+    CallGate& gate_;
+  };
+
   void initialise();
+  [[nodiscard]] bool others_work(const void* owner);
+  [[nodiscard]] CK_RV start();
+  [[nodiscard]] std::chrono::steady_clock::duration pause_after_restart(std::chrono::steady_clock::time_point now);
   [[nodiscard]] static bool process_ends() noexcept;
   static void stop_at_exit() noexcept;
 
@@ -87,6 +166,22 @@ class Driver {
   DriverOptions options_;  ///< kept: drivers retain pointers into their start-up arguments
   CK_C_INITIALIZE_ARGS start_arguments_{};
   SharedState& shared_;
+  const std::uint64_t forks_;
+  CallGate gate_;
+  std::atomic<std::uint64_t> life_ = 1;
+  std::atomic<bool> down_ = false;  ///< C_Initialize failed
+  std::atomic<bool> ever_used_ = false;
+  struct User {
+    const void* owner;
+    std::function<bool()> is_well;
+  };
+  std::mutex users_mutex_;
+  std::vector<std::weak_ptr<const User>> users_;
+  std::timed_mutex restarting_;  ///< guards what follows
+  bool owner_ = false;           ///< C_Initialize was hsmseal's
+  unsigned early_restarts_ = 0;
+  std::chrono::steady_clock::duration pause_{};
+  std::chrono::steady_clock::time_point last_restart_{}, next_restart_{};
 };
 
 }  // namespace hsmseal::pkcs11

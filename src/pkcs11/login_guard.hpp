@@ -1,7 +1,9 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -33,6 +35,11 @@ class LoginGuard {
     refused_.erase(pin);
   }
   void refused(const PinDigest& pin) { refused_.insert(pin); }
+  /// For a forked child, which is not logged in.
+  void inherit(const LoginGuard& from) { refused_ = from.refused_; }
+
+  /// How often hsmseal has called C_Login, raised before the call: object handles may be numbered anew by each.
+  std::atomic<std::uint64_t> logins = 0;
 
  private:
   std::optional<PinDigest> accepted_;

@@ -30,11 +30,14 @@ Pkcs11Session::Pkcs11Session(std::shared_ptr<Pkcs11Module> module, const TokenSe
   state_->driver = module->driver_;
   state_->selector = selector;
   state_->token = module->token(selector);
+  state_->life = state_->driver->life();
   const CK_FLAGS flags = CKF_SERIAL_SESSION | (mode == SessionMode::ReadWrite ? CKF_RW_SESSION : 0);
   const CK_RV rv =
-      state_->driver->call(&CK_FUNCTION_LIST::C_OpenSession, static_cast<CK_SLOT_ID>(state_->token.slot), flags,
-                           static_cast<void*>(nullptr), static_cast<CK_NOTIFY>(nullptr), &state_->handle);
+      state_->driver->call_in_life(state_->life, &CK_FUNCTION_LIST::C_OpenSession,
+                                   static_cast<CK_SLOT_ID>(state_->token.slot), flags, static_cast<void*>(nullptr),
+                                   static_cast<CK_NOTIFY>(nullptr), &state_->handle);
   if (rv != CKR_OK) pkcs11::throw_failure("C_OpenSession", rv, state_->token.label);
+  state_->lost = state_->driver->shared().open_sessions.opened(state_->handle);
   state_->open = true;
 }
 
@@ -56,7 +59,9 @@ bool Pkcs11Session::usable() const noexcept { return state_ && state_->open && !
 
 void Pkcs11Session::close() noexcept {
   // A failure is not reported: there is nothing left to do for the caller, and the handle is not used again.
-  if (state_ && std::exchange(state_->open, false)) state_->call(&CK_FUNCTION_LIST::C_CloseSession);
+  if (!state_ || !std::exchange(state_->open, false)) return;
+  state_->call(&CK_FUNCTION_LIST::C_CloseSession);
+  if (!state_->driver->forked()) state_->driver->shared().open_sessions.closed(state_->handle, state_->lost);
 }
 
 // --- login ---------------------------------------------------------------------------------------------------------
@@ -88,60 +93,61 @@ void Pkcs11Session::State::refuse_risky_login(LowPinCount low_pin_count) {
   }
 }
 
+/// Whether the token answers at all: by what most drivers do not answer themselves.
+bool Pkcs11Session::State::token_is_well() {
+  std::array<std::byte, 8> drawn{};
+  const CK_RV rv = call(&CK_FUNCTION_LIST::C_GenerateRandom, pkcs11::out(drawn), size_of(drawn));
+  return rv == CKR_OK || rv == CKR_RANDOM_NO_RNG || rv == CKR_FUNCTION_NOT_SUPPORTED || rv == CKR_USER_NOT_LOGGED_IN;
+}
+
 void Pkcs11Session::State::login(ByteView pin, LowPinCount low_pin_count) {
-  pkcs11::LoginGuard& guard = driver->shared().login_guard(token.label, token.serial);
+  pkcs11::LoginGuard& known = guard();
   const auto digest = pkcs11::LoginGuard::digest(pin);
-  const std::scoped_lock one_login_at_a_time{guard.mutex};
+  const std::scoped_lock one_login_at_a_time{known.mutex};
   const auto refuse = [&](CK_RV rv, const std::string& message) {
     throw TokenLoginError(pkcs11::failure("C_Login", rv), message);
   };
-  if (guard.refused_before(digest)) {
+  if (known.refused_before(digest)) {
     refuse(CKR_PIN_INCORRECT, fmt::format("no login to token '{}': it refused this PIN before; C_Login is not called "
                                           "again until the PIN changes",
                                           token.label));
   }
   const bool already = logged_in();
-  if (already && guard.another_is_in(digest)) {
+  if (already && known.another_is_in(digest)) {
     refuse(CKR_USER_ALREADY_LOGGED_IN,
            fmt::format("this process is logged in to token '{}' with another PIN; give all bindings of a token one PIN",
                        token.label));
   }
   if (already) return;
   refuse_risky_login(low_pin_count);
+  ++known.logins;
   const CK_RV rv = call(&CK_FUNCTION_LIST::C_Login, static_cast<CK_USER_TYPE>(CKU_USER), in(pin), size_of(pin));
   // Somebody else's C_Login came between; whose PIN is in force is not known, but ours was not judged.
   if (rv == CKR_USER_ALREADY_LOGGED_IN && logged_in()) return;
-  if (rv == CKR_OK) return guard.accepted(digest);
-  switch (rv) {
-    // The PIN was not judged: the token was not reached, or takes no user's login now.
-    case CKR_USER_ALREADY_LOGGED_IN:
-    case CKR_USER_ANOTHER_ALREADY_LOGGED_IN:
-    case CKR_USER_TYPE_INVALID:
-    case CKR_USER_TOO_MANY_TYPES:
-    case CKR_FUNCTION_CANCELED:
-    case CKR_FUNCTION_REJECTED:
-      refuse(rv, pkcs11::failure_text("C_Login", rv, token.label));
-      break;
-    case CKR_SESSION_HANDLE_INVALID:
-    case CKR_SESSION_CLOSED:
-    case CKR_CRYPTOKI_NOT_INITIALIZED:
-    case CKR_TOKEN_NOT_PRESENT:
-    case CKR_DEVICE_REMOVED:
-    case CKR_HOST_MEMORY:
-    case CKR_DEVICE_MEMORY:
-      pkcs11::throw_failure("C_Login", rv, token.label);
-    default:
-      // Some drivers answer a wrong PIN with a general error, so every other failure counts as a verdict on the PIN.
-      guard.refused(digest);
-      refuse(rv, pkcs11::failure_text("C_Login", rv, token.label) + "; this PIN is not tried again until it changes");
+  if (rv == CKR_OK) return known.accepted(digest);
+  using pkcs11::Reaction;
+  const Reaction reaction = pkcs11::reaction("C_Login", rv, pkcs11::Attempt::First);
+  if (reaction == Reaction::Refuse || reaction == Reaction::Proceed) {
+    refuse(rv, pkcs11::failure_text("C_Login", rv, token.label));  // the token takes no user's login now
   }
+  // Some drivers answer a wrong PIN with a general error. If the token is well, that was its verdict on the PIN.
+  const bool says_pin = pkcs11::reaction("C_OpenSession", rv, pkcs11::Attempt::First) == Reaction::AskOperator;
+  if (reaction != Reaction::AskOperator || (!says_pin && !token_is_well())) fail("C_Login", rv);
+  // A user who is locked out may be let in again with the same PIN.
+  if (rv == CKR_PIN_LOCKED || rv == CKR_PIN_EXPIRED || rv == CKR_USER_PIN_NOT_INITIALIZED) {
+    refuse(rv, pkcs11::failure_text("C_Login", rv, token.label) + "; ask the token's security officer");
+  }
+  known.refused(digest);
+  refuse(rv, pkcs11::failure_text("C_Login", rv, token.label) + "; this PIN is not tried again until it changes");
 }
 
 /// The person at the token's own pad is asked anew each time, and sees what the token says.
 void Pkcs11Session::State::login_at_token(LowPinCount low_pin_count) {
-  const std::scoped_lock one_login_at_a_time{driver->shared().login_guard(token.label, token.serial).mutex};
+  pkcs11::LoginGuard& known = guard();
+  const std::scoped_lock one_login_at_a_time{known.mutex};
   if (logged_in()) return;
   refuse_risky_login(low_pin_count);
+  ++known.logins;
   const CK_RV rv = call(&CK_FUNCTION_LIST::C_Login, static_cast<CK_USER_TYPE>(CKU_USER),
                         static_cast<CK_BYTE_PTR>(nullptr), CK_ULONG{0});
   if (rv == CKR_OK || (rv == CKR_USER_ALREADY_LOGGED_IN && logged_in())) return;
@@ -196,10 +202,8 @@ Bytes Pkcs11Session::encrypt(KeyHandle key, const AesGcm& mechanism, ByteView pl
   state_->check_usable();
   GcmMechanism gcm{mechanism};
   Bytes ciphertext(plaintext.size() + kTagBytes + kSpareBytes);
-  CK_ULONG size = size_of(ciphertext);
   state_->must("C_EncryptInit", &CK_FUNCTION_LIST::C_EncryptInit, gcm.get(), static_cast<CK_OBJECT_HANDLE>(key.value));
-  state_->must("C_Encrypt", &CK_FUNCTION_LIST::C_Encrypt, in(plaintext), size_of(plaintext), pkcs11::out(ciphertext),
-               &size);
+  const CK_ULONG size = state_->must_fill("C_Encrypt", &CK_FUNCTION_LIST::C_Encrypt, plaintext, ciphertext);
   if (size != plaintext.size() + kTagBytes) {
     state_->broken_promise("C_Encrypt", fmt::format("{} bytes for {} bytes of plaintext, where {} were due", size,
                                                     plaintext.size(), plaintext.size() + kTagBytes));
@@ -215,10 +219,8 @@ SecretBytes Pkcs11Session::decrypt(KeyHandle key, const AesGcm& mechanism, ByteV
     throw InvalidArgumentError("AES-GCM ciphertext has at least the 16 bytes of its tag");
   GcmMechanism gcm{mechanism};
   SecretBytes plaintext{ciphertext.size() + kSpareBytes};
-  CK_ULONG size = size_of(plaintext.view());
   state_->must("C_DecryptInit", &CK_FUNCTION_LIST::C_DecryptInit, gcm.get(), static_cast<CK_OBJECT_HANDLE>(key.value));
-  state_->must("C_Decrypt", &CK_FUNCTION_LIST::C_Decrypt, in(ciphertext), size_of(ciphertext),
-               pkcs11::out(plaintext.writable()), &size);
+  const CK_ULONG size = state_->must_fill("C_Decrypt", &CK_FUNCTION_LIST::C_Decrypt, ciphertext, plaintext);
   if (size != ciphertext.size() - kTagBytes) {
     state_->broken_promise("C_Decrypt", fmt::format("{} bytes for {} bytes of ciphertext", size, ciphertext.size()));
   }
@@ -231,9 +233,8 @@ Bytes Pkcs11Session::sign(KeyHandle key, MacMechanism mechanism, ByteView data) 
   const bool cmac = mechanism == MacMechanism::AesCmac;
   CK_MECHANISM call{cmac ? CKM_AES_CMAC : CKM_SHA256_HMAC, nullptr, 0};
   Bytes mac(kMaxMacBytes);
-  CK_ULONG size = size_of(mac);
   state_->must("C_SignInit", &CK_FUNCTION_LIST::C_SignInit, &call, static_cast<CK_OBJECT_HANDLE>(key.value));
-  state_->must("C_Sign", &CK_FUNCTION_LIST::C_Sign, in(data), size_of(data), pkcs11::out(mac), &size);
+  const CK_ULONG size = state_->must_fill("C_Sign", &CK_FUNCTION_LIST::C_Sign, data, mac);
   if (size != (cmac ? 16U : 32U)) state_->broken_promise("C_Sign", fmt::format("a MAC of {} bytes", size));
   mac.resize(size);
   return mac;

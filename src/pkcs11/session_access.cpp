@@ -71,7 +71,8 @@ void SessionAccess::destroy_key(Pkcs11Session& session, KeyHandle key, const Byt
   Pkcs11Session::State& state = *session.state_;
   state.check_usable();
   SharedState& shared = state.driver->shared();
-  const std::scoped_lock alone{shared.object_store};
+  // No login of hsmseal's in between, which may number the keys anew.
+  const std::scoped_lock alone{state.guard().mutex, shared.object_store};
   if (state.read_attribute(key, CKA_ID, kMaxIdBytes) != id) {
     throw WrongKeyError(
         fmt::format("the key with CKA_ID {} on token '{}' changed after it was found; look for another "
@@ -84,8 +85,30 @@ void SessionAccess::destroy_key(Pkcs11Session& session, KeyHandle key, const Byt
   if (rv != CKR_OK) state.fail("C_DestroyObject", rv);
 }
 
-const Destructions& SessionAccess::destructions(const Pkcs11Session& session) {
-  return session.state_->driver->shared().destructions;
+HandleWatch SessionAccess::watch_handles(const Pkcs11Session& session) {
+  return {session.state_->driver, session.state_->guard()};
 }
+
+bool SessionAccess::logged_in(Pkcs11Session& session) {
+  session.state_->check_usable();
+  return session.state_->logged_in();
+}
+
+bool SessionAccess::refused_before(Pkcs11Module& module, const TokenInfo& token, ByteView pin) {
+  LoginGuard& guard = module.driver_->shared().login_guard(token.label, token.serial);
+  const std::scoped_lock lock{guard.mutex};
+  return guard.refused_before(LoginGuard::digest(pin));
+}
+
+bool SessionAccess::answers(Pkcs11Session& session) {
+  CK_SESSION_INFO info{};
+  return session.usable() && session.state_->call(&CK_FUNCTION_LIST::C_GetSessionInfo, &info) == CKR_OK;
+}
+
+void SessionAccess::keep_alive(Pkcs11Session& session) {
+  if (session.usable() && session.state_->logged_in()) session.state_->token_is_well();
+}
+
+Driver& SessionAccess::driver(const Pkcs11Module& module) { return *module.driver_; }
 
 }  // namespace hsmseal::pkcs11

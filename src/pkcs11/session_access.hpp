@@ -9,7 +9,7 @@
 
 #include <hsmseal/pkcs11_session.hpp>
 
-#include "pkcs11/destructions.hpp"
+#include "pkcs11/handle_watch.hpp"
 
 namespace hsmseal::pkcs11 {
 
@@ -49,8 +49,22 @@ struct SessionAccess {
   /// @throws WrongKeyError  the handle has become another key's, which was not destroyed.
   static void destroy_key(Pkcs11Session& session, KeyHandle key, const Bytes& id);
 
-  /// What destroy_key() did with this driver. It lives as long as the process.
-  [[nodiscard]] static const Destructions& destructions(const Pkcs11Session& session);
+  /// For the keys that are looked up in this session from now on.
+  [[nodiscard]] static HandleWatch watch_handles(const Pkcs11Session& session);
+
+  /// Whether the process is logged in to the session's token.
+  [[nodiscard]] static bool logged_in(Pkcs11Session& session);
+
+  /// Whether the token has refused this PIN in this process.
+  [[nodiscard]] static bool refused_before(Pkcs11Module& module, const TokenInfo& token, ByteView pin);
+
+  /// Whether C_GetSessionInfo still answers.
+  [[nodiscard]] static bool answers(Pkcs11Session& session);
+
+  /// Uses the token a little, so that its connection does not look idle.
+  static void keep_alive(Pkcs11Session& session);
+
+  [[nodiscard]] static Driver& driver(const Pkcs11Module& module);
 };
 
 }  // namespace hsmseal::pkcs11

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -12,12 +14,16 @@
 #include <hsmseal/pkcs11_session.hpp>
 
 #include "pkcs11/driver.hpp"
+#include "pkcs11/reactions.hpp"
 
 namespace hsmseal {
 
 namespace pkcs11 {
 
 inline CK_ULONG size_of(ByteView bytes) noexcept { return static_cast<CK_ULONG>(bytes.size()); }
+
+inline CK_BYTE_PTR start_of(Bytes& buffer) noexcept { return out(buffer); }
+inline CK_BYTE_PTR start_of(SecretBytes& buffer) noexcept { return out(buffer.writable()); }
 
 inline CK_ATTRIBUTE attribute(CK_ATTRIBUTE_TYPE type, ByteView value) { return {type, in(value), size_of(value)}; }
 
@@ -34,12 +40,15 @@ struct Pkcs11Session::State {
   TokenSelector selector;
   TokenInfo token;
   CK_SESSION_HANDLE handle = CK_INVALID_HANDLE;
+  std::uint64_t life = 0;  ///< of the driver, in which the session was opened
+  pkcs11::OpenSessions::Lost lost;
   bool open = false;
   bool spent = false;
 
   template <typename Function, typename... Arguments>
   CK_RV call(Function CK_FUNCTION_LIST::*function, Arguments... arguments) {
-    return driver->call(function, handle, arguments...);
+    if (*lost) return CKR_SESSION_HANDLE_INVALID;
+    return driver->call_in_life(life, function, handle, arguments...);
   }
 
   /// Gives the session up after a failed call: it may be left in an operation that cannot be ended.
@@ -55,6 +64,7 @@ struct Pkcs11Session::State {
   }
 
   void check_usable() const {
+    if (driver->forked()) pkcs11::throw_forked(token.label);
     if (!open) throw InvalidArgumentError(fmt::format("the session with token '{}' is closed", token.label));
     if (spent) {
       throw InvalidArgumentError(
@@ -69,7 +79,29 @@ struct Pkcs11Session::State {
         fmt::format("{} on token '{}' returned CKR_OK but {}; nothing was used", function, token.label, what));
   }
 
+  /// Calls with a buffer for the result, and once more with a larger one if the driver wants that: the operation is
+  /// still active then (PKCS#11 2.40 section 5.2).
+  template <typename Buffer, typename Function>
+  CK_ULONG must_fill(std::string_view name, Function CK_FUNCTION_LIST::*function, ByteView data, Buffer& buffer) {
+    auto size = static_cast<CK_ULONG>(buffer.size());
+    const auto fill = [&] {
+      return call(function, pkcs11::in(data), pkcs11::size_of(data), pkcs11::start_of(buffer), &size);
+    };
+    CK_RV rv = fill();
+    if (pkcs11::reaction(name, rv, pkcs11::Attempt::First) == pkcs11::Reaction::GrowBuffer) {
+      buffer = Buffer(std::clamp<std::size_t>(size, 2 * buffer.size(), 16 * buffer.size()));
+      size = static_cast<CK_ULONG>(buffer.size());
+      rv = fill();
+    }
+    if (rv != CKR_OK) fail(name, rv);
+    return size;
+  }
+
+  [[nodiscard]] pkcs11::LoginGuard& guard() const {
+    return driver->shared().login_guard(token.label, token.serial);
+  }
   bool logged_in();
+  bool token_is_well();
   void refuse_risky_login(LowPinCount low_pin_count);
   void login(ByteView pin, LowPinCount low_pin_count);
   void login_at_token(LowPinCount low_pin_count);

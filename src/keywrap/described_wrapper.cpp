@@ -1,0 +1,269 @@
+#include "keywrap/described_wrapper.hpp"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "keywrap/described_key.hpp"
+#include "pkcs11/session_access.hpp"
+
+namespace hsmseal::keywrap {
+
+using pkcs11::Reaction;
+
+namespace {
+
+constexpr unsigned kMostPauses = 3;
+constexpr std::chrono::milliseconds kFirstPause{20};
+/// Between looks for a key that is not there: it may not have reached the member of a group that answers.
+constexpr std::array<std::chrono::milliseconds, 3> kBetweenLooks{std::chrono::milliseconds{50},
+                                                                 std::chrono::milliseconds{100},
+                                                                 std::chrono::milliseconds{200}};
+
+/// @returns false if there is not so much time left.
+bool pause_for(std::chrono::milliseconds duration) {
+  if (std::chrono::steady_clock::now() + duration >= Deadline::current()) return false;
+  std::this_thread::sleep_for(duration);
+  return true;
+}
+
+}  // namespace
+
+/// A key that was found in one life of a connection, and proved if its description has a proof.
+class DescribedWrapper::Found {
+ public:
+  Found(std::shared_ptr<Life> life, KeyHandle handle, pkcs11::HandleWatch watch, const KeyDescription& key,
+        Direction direction)
+      : key_(life->shared_pool(), handle, key.profile, known_proof(key), direction),
+        life_(std::move(life)),
+        handle_(handle),
+        watch_(std::move(watch)) {}
+
+  [[nodiscard]] Pkcs11Key& key() noexcept { return key_; }
+  [[nodiscard]] const std::shared_ptr<Life>& life() const noexcept { return life_; }
+
+  /// Whether the handle still stands for the key.
+  [[nodiscard]] bool current() const { return !forgotten_ && watch_.still_names(handle_); }
+  /// The token does not know the handle, or another key answered to it.
+  void forget() noexcept { forgotten_ = true; }
+
+ private:
+  [[nodiscard]] static std::optional<KnownProof> known_proof(const KeyDescription& key) {
+    if (key.proof.wrapped.empty()) return std::nullopt;
+    return KnownProof{key.kek_id, key.proof};
+  }
+
+  Pkcs11Key key_;
+  const std::shared_ptr<Life> life_;
+  const KeyHandle handle_;
+  const pkcs11::HandleWatch watch_;
+  std::atomic<bool> forgotten_ = false;
+};
+
+/// What one operation still may do about failures.
+class DescribedWrapper::Retries {
+ public:
+  Retries(TokenConnection& token, Version version) : token_(token), version_(version) {}
+
+  /// Recovers from a failure as the table says.
+  /// @param found  the key that was used; null if the failure came before there was one.
+  /// @returns whether to try again.
+  [[nodiscard]] bool after(const TokenError& error, const std::shared_ptr<Life>& life, Found* found) {
+    const Reaction reaction = pkcs11::reaction(error.function(), error.rv(), token_.attempt(failures_));
+    switch (reaction) {
+      case Reaction::Proceed:
+      case Reaction::BadData:
+      case Reaction::Refuse:
+      case Reaction::AskOperator:
+      case Reaction::GrowBuffer:
+        return false;
+      case Reaction::Shrink:
+        life->pool().shrink();
+        [[fallthrough]];
+      case Reaction::Pause:
+        return pauses_ < kMostPauses && pause_for(kFirstPause * (1U << pauses_++));
+      case Reaction::FindKey:
+        if (found != nullptr) found->forget();
+        return once();
+      case Reaction::NewSession:
+        life->pool().close_idle();
+        if (!life->well()) token_.lost(life, Reaction::NewLogin, error, version_);
+        return once();
+      case Reaction::Prove:
+        if (!proved(error, found)) token_.lost(life, Reaction::NewLogin, error, version_);
+        return once();
+      case Reaction::NewLogin:
+      case Reaction::NewSlot:
+      case Reaction::Restart:
+        token_.lost(life, reaction, error, version_);
+        return once();
+    }
+    return false;
+  }
+
+  /// Another key answered: its handle may have been given to another since it was found.
+  [[nodiscard]] bool after_wrong_key(Found& found) {
+    found.forget();
+    return once();
+  }
+
+ private:
+  /// Whether the key works in another session. A decryption has shown before that it does not.
+  [[nodiscard]] static bool proved(const TokenError& error, Found* found) {
+    if (found == nullptr || error.function() == "C_Decrypt") return false;
+    try {
+      return found->key().answers();
+    } catch (const Error&) {
+      return false;
+    }
+  }
+
+  [[nodiscard]] bool once() { return ++failures_ == 1 && std::chrono::steady_clock::now() < Deadline::current(); }
+
+  TokenConnection& token_;
+  const Version version_;
+  unsigned failures_ = 0;
+  unsigned pauses_ = 0;
+};
+
+DescribedWrapper::DescribedWrapper(std::shared_ptr<Tokens> tokens, KeyDescription key, Version version)
+    : tokens_(std::move(tokens)),
+      description_(std::move(key)),
+      version_(version),
+      memory_(std::make_unique<Memory>()) {}
+
+Direction DescribedWrapper::direction() const noexcept {
+  return description_.proof.wrapped.empty() ? Direction::UnwrapOnly : Direction::Both;
+}
+
+DescribedWrapper::Memory& DescribedWrapper::memory() {
+  return memory_.get([](const Memory&) { return std::make_unique<Memory>(); });
+}
+
+Bytes DescribedWrapper::wrap(ByteView key, ByteView aad) {
+  if (direction() == Direction::UnwrapOnly) throw unwraps_only();
+  return operate<Bytes>(&Pkcs11Key::wrap, key, aad);
+}
+
+SecretBytes DescribedWrapper::unwrap(ByteView wrapped, ByteView aad) {
+  return operate<SecretBytes>(&Pkcs11Key::unwrap, wrapped, aad);
+}
+
+template <typename Result>
+Result DescribedWrapper::operate(Result (Pkcs11Key::*use)(ByteView, ByteView), ByteView data, ByteView aad) {
+  const auto token = tokens_->find(description_.token);
+  if (token->hang_policy() == HangPolicy::Direct) {
+    return token->operate(
+        [&] { return with_key<Result>(*token, [&](Pkcs11Key& key) { return (key.*use)(data, aad); }); }, version_);
+  }
+  // The caller may leave, so nothing here is the caller's.
+  return token->operate(
+      [self = shared_from_this(), token, use, data = SecretBytes{data}, aad = Bytes(aad.begin(), aad.end())] {
+        return self->with_key<Result>(*token, [&](Pkcs11Key& key) { return (key.*use)(data.view(), aad); });
+      },
+      version_);
+}
+
+/// Uses the key, recovers what was lost, and does not believe an outcome if the handle may have stood for another key.
+template <typename Result>
+Result DescribedWrapper::with_key(TokenConnection& token, const std::function<Result(Pkcs11Key&)>& use) {
+  const TokenConnection::Identity expected{description_.token_label, description_.token_serial};
+  Retries retries{token, version_};
+  for (;;) {
+    const auto life = token.connect(&expected, version_);
+    std::shared_ptr<Found> found;
+    const auto stale = [&] { return found && !found->current(); };
+    try {
+      found = found_in(life);
+      Result result = use(found->key());
+      if (!stale()) return result;
+    } catch (const TokenError& error) {
+      if (!stale() && !retries.after(error, life, found.get())) throw;
+    } catch (const WrongKeyError&) {
+      if (!stale() && !(found && retries.after_wrong_key(*found))) throw;
+    } catch (const Error&) {
+      if (!stale()) throw;
+    }
+    if (std::chrono::steady_clock::now() >= Deadline::current()) {
+      throw TokenUnavailableError(pkcs11::failure("", CKR_TOKEN_NOT_PRESENT),
+                                  fmt::format("no time was left for token '{}' after a recovery", token.alias()));
+    }
+  }
+}
+
+/// Threads that come while the key is being looked for wait for that search, and share its failure.
+std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::found_in(const std::shared_ptr<Life>& life) {
+  Memory& mine = memory();
+  std::promise<std::shared_ptr<Found>> outcome;
+  {
+    std::unique_lock lock{mine.mutex};
+    if (mine.key && mine.key->life() == life && mine.key->current()) return mine.key;
+    if (mine.search.valid() && mine.searched_in == life) {
+      const auto others = mine.search;
+      lock.unlock();
+      if (Deadline::current() != Deadline::Time::max() &&
+          others.wait_until(Deadline::current()) != std::future_status::ready) {
+        throw TokenUnavailableError(
+            pkcs11::failure("", CKR_TOKEN_NOT_PRESENT),
+            fmt::format("a key on token '{}', which another thread looks for, was not found in time",
+                        description_.token));
+      }
+      return others.get();
+    }
+    mine.search = outcome.get_future().share();
+    mine.searched_in = life;
+  }
+  try {
+    auto found = find_and_prove(life);
+    end_search(mine, life, found);
+    outcome.set_value(found);
+    return found;
+  } catch (...) {
+    end_search(mine, life, nullptr);
+    outcome.set_exception(std::current_exception());
+    throw;
+  }
+}
+
+void DescribedWrapper::end_search(Memory& mine, const std::shared_ptr<Life>& life, std::shared_ptr<Found> found) {
+  const std::scoped_lock lock{mine.mutex};
+  if (mine.searched_in != life) return;  // a search in a later life has begun
+  mine.key = std::move(found);
+  mine.search = {};
+  mine.searched_in.reset();
+}
+
+std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::look_once(const std::shared_ptr<Life>& life) const {
+  auto session = std::make_optional(life->pool().acquire());
+  const auto watch = pkcs11::SessionAccess::watch_handles(**session);
+  const auto handle = (*session)->find_key({.id = description_.key_id});
+  session.reset();  // the proof takes one of its own
+  if (!handle) return nullptr;
+  auto found = std::make_shared<Found>(life, *handle, watch, description_, direction());
+  if (direction() == Direction::Both) {
+    Pkcs11Key unproved{life->shared_pool(), *handle, description_.profile};
+    check_key_proof(unproved, description_.kek_id, description_.proof);
+  }
+  return found;
+}
+
+std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::find_and_prove(const std::shared_ptr<Life>& life) const {
+  const auto token = tokens_->find(description_.token);
+  auto found = look_once(life);
+  // Without a login it will not become visible.
+  if (!found && token->logs_in()) {
+    for (const auto pause : kBetweenLooks) {
+      if (found || !pause_for(pause)) break;
+      life->pool().close_idle();
+      found = look_once(life);
+    }
+  }
+  if (!found) throw no_such_key(*token, description_);
+  return found;
+}
+
+}  // namespace hsmseal::keywrap

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+
+namespace hsmseal::pkcs11 {
+
+/// Counts the calls inside a driver, and keeps new ones out while it is restarted: C_Finalize while another thread is in
+/// a call is undefined (PKCS#11 2.40 section 5.4).
+///
+/// Thread safety: all members may run concurrently, close() and open() from one thread at a time.
+class CallGate {
+ public:
+  /// @returns false if the gate is closed; otherwise leave() must follow.
+  [[nodiscard]] bool enter() noexcept {
+    ++inside_;
+    if (!closed_) return true;
+    leave();
+    return false;
+  }
+
+  void leave() noexcept {
+    if (--inside_ != 0 || !closed_) return;
+    const std::scoped_lock lock{mutex_};
+    drained_.notify_all();
+  }
+
+  /// Closes the gate and waits for those inside.
+  /// @returns false if somebody is still inside at `deadline`; the gate is open again then.
+  [[nodiscard]] bool close(std::chrono::steady_clock::time_point deadline) {
+    std::unique_lock lock{mutex_};
+    closed_ = true;
+    if (drained_.wait_until(lock, deadline, [&] { return inside_ == 0; })) return true;
+    closed_ = false;
+    return false;
+  }
+
+  void open() noexcept { closed_ = false; }
+
+ private:
+  std::atomic<std::int64_t> inside_ = 0;
+  std::atomic<bool> closed_ = false;
+  std::mutex mutex_;
+  std::condition_variable drained_;
+};
+
+}  // namespace hsmseal::pkcs11
