@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "pkcs11/reactions.hpp"
 #include "pkcs11/return_values.hpp"
 #include "platform/platform.hpp"
 
@@ -71,7 +72,7 @@ CK_FUNCTION_LIST_PTR function_list(const std::filesystem::path& path) {
 }  // namespace
 
 TokenFailure failure(std::string_view function, CK_RV rv) {
-  return {std::string{function}, rv, rv_name(rv), rv_retryable(rv)};
+  return {std::string{function}, rv, rv_name(rv), retryable(function, rv)};
 }
 
 std::string failure_text(std::string_view function, CK_RV rv, std::string_view token) {
