@@ -63,8 +63,8 @@ class MeteredProvider final : public hsmseal::KeyProvider {
     return inner_->provision(spec, ring, version);
   }
 
-  std::shared_ptr<hsmseal::KeyWrapper> connect(const hsmseal::KeyDescription& key) override {
-    return std::make_shared<MeteredWrapper>(inner_->connect(key), meter_);
+  std::shared_ptr<hsmseal::KeyWrapper> connect(const hsmseal::KeyDescription& key, hsmseal::Version version) override {
+    return std::make_shared<MeteredWrapper>(inner_->connect(key, version), meter_);
   }
 
   std::vector<hsmseal::FoundKey> find_keys(const hsmseal::RingId& ring, const std::string& token) override {

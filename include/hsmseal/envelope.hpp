@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -36,18 +37,22 @@ class HSMSEAL_API Padding {
 struct EnvelopeOptions {
   Suite suite = Suite::DataKey;       ///< where secrets are encrypted: on the host or in the token
   Padding padding = Padding::none();  ///< how much the sizes of envelopes tell
+  /// How long one operation may wait for tokens, see Deadline; more than 0. Not for the ring's store, which has timeouts
+  /// of its own.
+  std::chrono::milliseconds deadline{10'000};
 };
 
 /// Seals secrets under the ring's active credential set, and opens those of every set.
 ///
 /// Thread safety: const members may run concurrently.
-/// Blocking: seal, open, rewrap and reseal call the token and wait at most SessionLimits::session_wait for each session
-/// that they need: one for each wrap or unwrap, more when a key is first used and after a refusal.
+/// Blocking: seal, open, rewrap and reseal call the token, and wait for sessions, recoveries and other threads at most
+/// until EnvelopeOptions::deadline. A call that hangs in the driver is left then with HangPolicy::Isolated alone.
 /// @throws from every member that calls the token: TokenError (see retryable(); never retry a TokenLoginError),
 ///         KeyNotFoundError, WrongKeyError, InvalidArgumentError when the set's token is not bound on this host.
 class HSMSEAL_API EnvelopeEncryptor {
  public:
   /// @param ring  shared with the caller: what changes through its other handles changes here.
+  /// @throws InvalidArgumentError  the deadline is not above 0.
   explicit EnvelopeEncryptor(KeyRing ring, EnvelopeOptions options = {});
 
   /// Seals a secret under a data key of its own (Suite::DataKey) or in the token (Suite::Token).

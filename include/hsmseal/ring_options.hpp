@@ -48,6 +48,9 @@ struct RingOptions {
   std::chrono::milliseconds keep_sealing{0};
   /// The clock that tells how old this process's view is; replaced in tests. It must not jump.
   std::function<std::chrono::steady_clock::time_point()> clock = time_since_boot;
+  /// How long each use of a token may take (a wrap, an unwrap, the making of a key), see Deadline; more than 0. An
+  /// operation that uses several sets has it for each.
+  std::chrono::milliseconds deadline{10'000};
 };
 
 /// When a new set starts to seal.

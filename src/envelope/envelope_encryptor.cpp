@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include <hsmseal/deadline.hpp>
 #include <hsmseal/error.hpp>
 
 #include "core/binding.hpp"
@@ -174,9 +175,12 @@ auto telling_refusals(const RingCore& ring, const ConnectedSet& set, const Work&
 }  // namespace
 
 EnvelopeEncryptor::EnvelopeEncryptor(KeyRing ring, EnvelopeOptions options)
-    : ring_(std::move(ring)), options_(options) {}
+    : ring_(std::move(ring)), options_(options) {
+  if (options_.deadline.count() <= 0) throw InvalidArgumentError("an encryptor's deadline must be above 0");
+}
 
 Bytes EnvelopeEncryptor::seal(ByteView secret, ContextView context) const {
+  const Deadline deadline{options_.deadline};
   RingCore& ring = *ring_.core_;
   const std::size_t bucket = options_.padding.bucket();
   if (secret.size() > kMaxSecretBytes || envelope::padded_size(secret.size(), bucket) > kMaxSecretBytes) {
@@ -191,6 +195,7 @@ Bytes EnvelopeEncryptor::seal(ByteView secret, ContextView context) const {
 }
 
 SecretBytes EnvelopeEncryptor::open(ByteView sealed, ContextView context) const {
+  const Deadline deadline{options_.deadline};
   const Envelope envelope = wire::read(sealed);
   RingCore& ring = *ring_.core_;
   const ConnectedSet set = ring.named_by_envelope(envelope.ring_prefix, envelope.version);
@@ -203,6 +208,7 @@ SecretBytes EnvelopeEncryptor::open(ByteView sealed, ContextView context) const 
 }
 
 Bytes EnvelopeEncryptor::rewrap(ByteView sealed) const {
+  const Deadline deadline{options_.deadline};
   Envelope envelope = wire::read(sealed);
   RingCore& ring = *ring_.core_;
   const ConnectedSet old_set = ring.named_by_envelope(envelope.ring_prefix, envelope.version);
@@ -225,6 +231,7 @@ Bytes EnvelopeEncryptor::rewrap(ByteView sealed) const {
 }
 
 Bytes EnvelopeEncryptor::reseal(ByteView sealed, ContextView context) const {
+  const Deadline deadline{options_.deadline};
   return seal(open(sealed, context).view(), context);
 }
 

@@ -10,6 +10,7 @@
 
 #include <hsmseal/deadline.hpp>
 
+#include "pkcs11/reactions.hpp"
 #include "pkcs11/return_values.hpp"
 #include "platform/per_process.hpp"
 #include "platform/platform.hpp"
@@ -83,7 +84,7 @@ CK_FUNCTION_LIST_PTR function_list(const std::filesystem::path& path) {
 }  // namespace
 
 TokenFailure failure(std::string_view function, CK_RV rv) {
-  return {std::string{function}, rv, rv_name(rv), rv_retryable(rv)};
+  return {std::string{function}, rv, rv_name(rv), retryable(function, rv)};
 }
 
 std::string failure_text(std::string_view function, CK_RV rv, std::string_view token) {

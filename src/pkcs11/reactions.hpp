@@ -33,6 +33,15 @@ enum class Attempt { First, Second, Later };
 /// Thread safety: any thread.
 [[nodiscard]] Reaction reaction(std::string_view function, std::uint64_t rv, Attempt attempt) noexcept;
 
+/// Whether the same call may succeed later with nothing changed, once a new session, a new login, a device that is back
+/// or a key that was looked up again makes it possible.
+///
+/// Never true for a PIN, nor for what the caller's key, mechanism, template or data is at fault for: of C_Login's
+/// failures only for those that say that it did not come to judge the PIN.
+///
+/// Thread safety: any thread.
+[[nodiscard]] bool retryable(std::string_view function, std::uint64_t rv) noexcept;
+
 /// "NewLogin" and so on.
 [[nodiscard]] std::string_view name_of(Reaction reaction) noexcept;
 

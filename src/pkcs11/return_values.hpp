@@ -12,15 +12,6 @@ namespace hsmseal::pkcs11 {
 /// Thread safety: any thread.
 [[nodiscard]] std::string rv_name(std::uint64_t rv);
 
-/// Whether the same call may succeed later with nothing changed, once a new session, a new login or a device that is
-/// back makes it possible.
-///
-/// Never true for a PIN, nor for what the caller's key, mechanism, template or data is at fault for, nor for unknown
-/// values: a vendor's own number may mean a refused PIN.
-///
-/// Thread safety: any thread.
-[[nodiscard]] bool rv_retryable(std::uint64_t rv) noexcept;
-
 /// The name of a CK_MECHANISM_TYPE, such as "CKM_AES_GCM", for those that an operator of an HSM meets.
 ///
 /// @returns a hexadecimal number for any other.

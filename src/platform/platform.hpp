@@ -34,6 +34,14 @@ void release_pages(void* address, std::size_t size) noexcept;
 /// A clock that never goes back, and goes on while the machine is suspended.
 [[nodiscard]] std::chrono::steady_clock::time_point time_since_boot() noexcept;
 
+/// How often this process was forked since the library was loaded: 0 in the first process, 1 in its children.
+///
+/// What holds handles of a server, a driver or a thread remembers the number with which it got them: under another one
+/// they are the parent's, and neither to be used nor to be closed.
+///
+/// Thread safety: any thread. The library of the component `sql` counts for itself.
+[[nodiscard]] std::uint64_t forks() noexcept;
+
 /// A path for messages, in UTF-8: path::string() depends on the code page on Windows, and throws for what that lacks.
 [[nodiscard]] std::string shown(const std::filesystem::path& path);
 

@@ -3,6 +3,7 @@
 #include <exception>
 #include <utility>
 
+#include <hsmseal/deadline.hpp>
 #include <hsmseal/error.hpp>
 
 #include "platform/platform.hpp"
@@ -77,6 +78,7 @@ KeyRing KeyRing::open_for_salvage(const std::filesystem::path& exported, std::sh
 KeyRing KeyRing::salvage_from_token(std::shared_ptr<KeyProvider> provider, const std::string& token_alias,
                                     const RingId& ring) {
   if (!provider) throw InvalidArgumentError("a ring needs a key provider");
+  const Deadline deadline{RingOptions{}.deadline};
   auto sets = ring::sets_of(provider->find_keys(ring, token_alias));
   if (sets.empty()) {
     throw KeyNotFoundError("the token holds no key labelled as one of ring " + ring.to_string());

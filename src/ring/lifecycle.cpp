@@ -27,7 +27,8 @@ using Draft = RingCore::Draft;
 /// the same time.
 class AdoptedKey {
  public:
-  AdoptedKey(RingCore& ring, const KeyDescription& key) : wrapper_(ring.provider().connect(key)) {}
+  AdoptedKey(RingCore& ring, const KeyDescription& key, Version version)
+      : wrapper_(ring.provider().connect(key, version)) {}
 
   enum class Outcome { Renamed, Unchanged };
   Outcome recognise(const Body& body, KeyDescription& key) {
@@ -189,7 +190,7 @@ Version add(RingCore& ring, const SetSpec& spec, Activation activation) {
   KeyDescription key = ring.provider().provision(spec, ring.snapshot()->body().id, version);
   std::optional<AdoptedKey> adopted;
   if (spec.adopt_key_id) {
-    adopted.emplace(ring, key);
+    adopted.emplace(ring, key, version);
     adopted->recognise(ring.snapshot()->body(), key);
   }
   const CredentialSet set = new_set(std::move(key), spec, version);
@@ -241,7 +242,7 @@ void amend(RingCore& ring, Version version, const SetChange& change) {
   expect_place_free(before);
   const KeyDescription key = changed_key(before.key, change);
   if (key != before.key) {
-    const auto wrapper = ring.provider().connect(key);
+    const auto wrapper = ring.provider().connect(key, version);
     check_key_proof(*wrapper, key.kek_id, key.proof);
     if (before.state != SetState::Deleted) expect_ring_key(*wrapper, *newest.base, before);
   }

@@ -13,6 +13,7 @@
 #include "crypto/crypto.hpp"
 #include "ring/ring_key.hpp"
 #include "ring/set_state.hpp"
+#include "ring/timed_provider.hpp"
 
 namespace hsmseal::ring {
 namespace {
@@ -31,6 +32,7 @@ bool unexpected(const Snapshot::Entry* entry) {
 void check_parts(const RingCore::Parts& parts) {
   if (!parts.store || !parts.provider) throw InvalidArgumentError("a ring needs a store and a key provider");
   if (!parts.options.clock) throw InvalidArgumentError("a ring needs a clock");
+  if (parts.options.deadline.count() <= 0) throw InvalidArgumentError("a ring's deadline must be above 0");
 }
 
 void check_keep_sealing(const RingOptions& options, const RingSettings& settings) {
@@ -61,7 +63,9 @@ void check_ring_prefix(const RingId& ring, const std::array<std::byte, 4>& prefi
 }
 
 RingCore::RingCore(Parts parts)
-    : parts_(std::move(parts)), meters_(std::make_shared<UsageMeters>(parts_.store, parts_.options.observer)) {}
+    : parts_(std::move(parts)), meters_(std::make_shared<UsageMeters>(parts_.store, parts_.options.observer)) {
+  parts_.provider = std::make_shared<TimedProvider>(std::move(parts_.provider), parts_.options.deadline);
+}
 
 // ---- beginnings -----------------------------------------------------------------------------------------------------
 
@@ -218,7 +222,7 @@ ConnectedSet RingCore::active() const {
 }
 
 std::shared_ptr<CountedWrapper> RingCore::connect(const Body& body, const CredentialSet& set) const {
-  return std::make_shared<CountedWrapper>(parts_.provider->connect(set.key), body, set, meters_);
+  return std::make_shared<CountedWrapper>(parts_.provider->connect(set.key, set.version), body, set, meters_);
 }
 
 std::chrono::milliseconds RingCore::max_staleness() const { return snapshot()->body().settings.max_staleness; }

@@ -45,7 +45,7 @@ Wrappers connect_all(const Body& body, KeyProvider& provider, const std::shared_
     const bool goes_on = before != nullptr && before->wrapper && before->set->key == set.key;
     wrappers.emplace(set.version, goes_on
                                       ? before->wrapper
-                                      : std::make_shared<CountedWrapper>(provider.connect(set.key), body, set, meters));
+                                      : std::make_shared<CountedWrapper>(provider.connect(set.key, set.version), body, set, meters));
   }
   return wrappers;
 }

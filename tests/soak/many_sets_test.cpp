@@ -51,7 +51,7 @@ ManySets ring_of_many(Version sets, const std::shared_ptr<SoftwareProvider>& pro
   ring::Body body = ring::from_text(store->load()->body);
   const CredentialSet first = body.sets.front();
   ManySets made;
-  const SecretBytes ring_key = ring::unwrap_ring_key(*provider->connect(first.key), body.id, first);
+  const SecretBytes ring_key = ring::unwrap_ring_key(*provider->connect(first.key, 1), body.id, first);
   const auto seal_if_asked = [&](Version version) {
     body.next_version = version + 1;
     if (version != 1 && version != sets / 2 && version != sets) return;
@@ -67,7 +67,7 @@ ManySets ring_of_many(Version sets, const std::shared_ptr<SoftwareProvider>& pro
     set.version = version;
     set.key = provider->provision({.token = "t"}, body.id, version);
     const Bytes aad = core::Binding{core::kRingKeyLabel}.append(body.id).append(version).append(set.key.kek_id).take();
-    set.wrapped_ring_key = provider->connect(set.key)->wrap(ring_key.view(), aad);
+    set.wrapped_ring_key = provider->connect(set.key, 1)->wrap(ring_key.view(), aad);
     body.sets.back().state = SetState::Archived;
     body.sets.back().archived_at = set.created_at;
     body.sets.push_back(std::move(set));

@@ -28,7 +28,7 @@ class HookedProvider final : public KeyProvider {
     if (after_provision) after_provision();
     return key;
   }
-  [[nodiscard]] std::shared_ptr<KeyWrapper> connect(const KeyDescription& key) override {
+  [[nodiscard]] std::shared_ptr<KeyWrapper> connect(const KeyDescription& key, Version version) override {
     return std::make_shared<Wrapper>(*this, key);
   }
   [[nodiscard]] std::vector<FoundKey> find_keys(const RingId& ring, const std::string& token) override {
@@ -48,10 +48,10 @@ class HookedProvider final : public KeyProvider {
  private:
   class Wrapper final : public KeyWrapper {
    public:
-    Wrapper(HookedProvider& provider, const KeyDescription& key) : provider_(provider), key_(key) {
+    Wrapper(HookedProvider& provider, const KeyDescription& key, Version version) : provider_(provider), key_(key) {
       const auto other = provider.exchanged.find(key.token);
       if (other != provider.exchanged.end()) key_.key_id = other->second;
-      inner_ = provider.inner_->connect(key_);
+      inner_ = provider.inner_->connect(key_, version);
     }
     Bytes wrap(ByteView key, ByteView aad) override {
       provider_.check_there(key_);

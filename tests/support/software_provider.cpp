@@ -84,11 +84,11 @@ std::vector<FoundKey> SoftwareProvider::find_keys(const RingId& ring, const std:
 
 void SoftwareProvider::destroy(const KeyDescription& key) {
   if (key.proof.wrapped.empty()) throw InvalidArgumentError("a key without a proof is not destroyed");
-  check_key_proof(*connect(key), key.kek_id, key.proof);
+  check_key_proof(*connect(key, 1), key.kek_id, key.proof);
   remove_key(key.key_id);
 }
 
-std::shared_ptr<KeyWrapper> SoftwareProvider::connect(const KeyDescription& key) {
+std::shared_ptr<KeyWrapper> SoftwareProvider::connect(const KeyDescription& key, Version) {
   return std::make_shared<SoftwareWrapper>(*this, key.key_id,
                                            key.proof.wrapped.empty() ? Direction::UnwrapOnly : Direction::Both);
 }

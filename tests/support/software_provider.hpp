@@ -16,7 +16,7 @@ namespace hsmseal::test {
 class SoftwareProvider final : public KeyProvider {
  public:
   [[nodiscard]] KeyDescription provision(const SetSpec& spec, const RingId& ring, Version version) override;
-  [[nodiscard]] std::shared_ptr<KeyWrapper> connect(const KeyDescription& key) override;
+  [[nodiscard]] std::shared_ptr<KeyWrapper> connect(const KeyDescription& key, Version version) override;
   [[nodiscard]] std::vector<FoundKey> find_keys(const RingId& ring, const std::string& token) override;
   void destroy(const KeyDescription& key) override;
 

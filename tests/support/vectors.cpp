@@ -177,7 +177,7 @@ KeyDescription VectorProvider::provision(const SetSpec&, const RingId&, Version)
 
 void VectorProvider::destroy(const KeyDescription&) { throw InvalidArgumentError("the vectors' keys stay"); }
 
-std::shared_ptr<KeyWrapper> VectorProvider::connect(const KeyDescription& key) {
+std::shared_ptr<KeyWrapper> VectorProvider::connect(const KeyDescription& key, Version) {
   const auto found = keys_.find(key.kek_id);
   const auto known = found == keys_.end() ? std::nullopt : std::optional{found->second};
   auto uncounted = std::make_shared<VectorWrapper>(known, iv_bytes_, std::make_shared<std::atomic<int>>(0));

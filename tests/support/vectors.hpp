@@ -58,7 +58,7 @@ class VectorProvider final : public KeyProvider {
 
   /// @throws InvalidArgumentError  always: these keys are all there are.
   [[nodiscard]] KeyDescription provision(const SetSpec& spec, const RingId& ring, Version version) override;
-  [[nodiscard]] std::shared_ptr<KeyWrapper> connect(const KeyDescription& key) override;
+  [[nodiscard]] std::shared_ptr<KeyWrapper> connect(const KeyDescription& key, Version version) override;
   /// These keys have no labels.
   [[nodiscard]] std::vector<FoundKey> find_keys(const RingId&, const std::string&) override { return {}; }
   /// @throws InvalidArgumentError  always.

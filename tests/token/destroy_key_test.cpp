@@ -61,7 +61,7 @@ TEST_CASE("a key that is destroyed is gone, and the others stay") {
   const auto found = keys.provider->find_keys(keys.ring, "");
   REQUIRE(found.size() == 1);
   CHECK(found[0].key_id == keys.second.key_id);
-  CHECK(keys.provider->connect(keys.second)->wrap(kSecret, {}).size() == 12 + 32 + 16);
+  CHECK(keys.provider->connect(keys.second, 1)->wrap(kSecret, {}).size() == 12 + 32 + 16);
   const auto error = keys.refusal<KeyNotFoundError>(keys.first);
   CHECK_NAMES(error.what(), "no key with CKA_ID " + core::to_hex(keys.first.key_id));
 }
@@ -210,7 +210,7 @@ TEST_CASE("a token that refuses to destroy is reported") {
     CHECK(error.rv() == rv);
   }
   // Nothing that was done in this process makes the key unusable.
-  CHECK(keys.provider->connect(keys.first)->wrap(kSecret, {}).size() == 60);
+  CHECK(keys.provider->connect(keys.first, 1)->wrap(kSecret, {}).size() == 60);
 }
 
 TEST_CASE("a token that says it destroyed a key and still shows it is not believed") {
@@ -230,8 +230,8 @@ TEST_CASE("a token that says it destroyed a key and still shows it is not believ
 TEST_CASE("a wrapper that knew a destroyed key looks for it again instead of using its handle") {
   TwoKeys keys;
   const auto other_provider = pkcs11_provider(keys.hsm.host());
-  const auto old = keys.provider->connect(keys.first), of_other = other_provider->connect(keys.first),
-             second = keys.provider->connect(keys.second);
+  const auto old = keys.provider->connect(keys.first, 1), of_other = other_provider->connect(keys.first, 1),
+             second = keys.provider->connect(keys.second, 1);
   const Bytes wrapped = old->wrap(kSecret, {});
   REQUIRE(of_other->unwrap(wrapped, {}).size() == kSecret.size());
   const Bytes wrapped_by_second = second->wrap(kSecret, {});
@@ -257,7 +257,7 @@ TEST_CASE("a wrapper that knew a destroyed key looks for it again instead of usi
 
 TEST_CASE("a key whose destruction failed goes on, after it was looked for again") {
   TwoKeys keys;
-  const auto old = keys.provider->connect(keys.first);
+  const auto old = keys.provider->connect(keys.first, 1);
   const Bytes wrapped = old->wrap(kSecret, {});
   keys.hsm.fail_next("C_DestroyObject", CKR_FUNCTION_FAILED);
   CHECK_THROWS_AS(keys.provider->destroy(keys.first), TokenError);
@@ -293,7 +293,7 @@ TEST_CASE("eight threads that destroy one key destroy it once") {
 
 TEST_CASE("secrets are sealed while other keys of the token are destroyed") {
   TwoKeys keys;
-  const auto wrapper = keys.provider->connect(keys.first);
+  const auto wrapper = keys.provider->connect(keys.first, 1);
   std::atomic<bool> stop = false;
   std::atomic<int> whole = 0;
   test::Threads threads;

@@ -29,10 +29,10 @@ struct Salvage {
   RingId ring = test::random_ring();
   KeyDescription made = maker->provision({.token = "one"}, ring, 1);
   SecretBytes secret = crypto::random_secret(32);
-  Bytes wrapped = maker->connect(made)->wrap(secret.view(), bytes_of("context"));
+  Bytes wrapped = maker->connect(made, 1)->wrap(secret.view(), bytes_of("context"));
   std::shared_ptr<KeyProvider> provider = pkcs11_provider(hsm.host());
   KeyDescription found = description_of(provider->find_keys(ring, "").at(0));
-  std::shared_ptr<KeyWrapper> wrapper = provider->connect(found);
+  std::shared_ptr<KeyWrapper> wrapper = provider->connect(found, 1);
 
   [[nodiscard]] bool opens() const {
     return crypto::equal(wrapper->unwrap(wrapped, bytes_of("context")).view(), secret.view());
@@ -94,11 +94,11 @@ TEST_CASE("a key without a proof is looked for on the token that showed it alone
   for (const auto change : {&KeyDescription::token_label, &KeyDescription::token_serial}) {
     KeyDescription key = salvage.found;
     (key.*change).clear();
-    CHECK_THROWS_AS(salvage.provider->connect(key)->unwrap(salvage.wrapped, bytes_of("context")), WrongKeyError);
+    CHECK_THROWS_AS(salvage.provider->connect(key, 1)->unwrap(salvage.wrapped, bytes_of("context")), WrongKeyError);
   }
   KeyDescription gone = salvage.found;
   gone.key_id.back() ^= std::byte{1};
-  CHECK_THROWS_AS(salvage.provider->connect(gone)->unwrap(salvage.wrapped, bytes_of("context")), KeyNotFoundError);
+  CHECK_THROWS_AS(salvage.provider->connect(gone, 1)->unwrap(salvage.wrapped, bytes_of("context")), KeyNotFoundError);
 }
 
 TEST_CASE("another key in the place of one without a proof does not open") {

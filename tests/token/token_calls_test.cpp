@@ -184,7 +184,7 @@ TEST_CASE("eight threads that come first log in, find the key and prove it once"
   const KeyDescription description = ring_on(hsm.host()).active().key;
   REQUIRE(hsm.open_sessions() == 0);
   hsm.reset();
-  const auto key = pkcs11_provider(hsm.host())->connect(description);
+  const auto key = pkcs11_provider(hsm.host())->connect(description, 1);
   CHECK(hsm.calls_total() == 0);
   std::atomic<std::size_t> wrapped = 0;
   test::in_threads(8, [&](std::size_t) { wrapped += key->wrap(secret().view(), {}).size(); });

@@ -14,7 +14,6 @@ namespace {
 
 using hsmseal::pkcs11::mechanism_name;
 using hsmseal::pkcs11::rv_name;
-using hsmseal::pkcs11::rv_retryable;
 
 // PKCS#11 2.40 has 94 codes and CKR_VENDOR_DEFINED, where the vendors' own begin. 3.0 added CKR_AEAD_DECRYPT_FAILED,
 // CKR_TOKEN_RESOURCE_EXCEEDED and CKR_OPERATION_CANCEL_FAILED.
@@ -185,36 +184,6 @@ TEST_CASE("a return value without a name is a hexadecimal number", "[unit]") {
   CHECK(rv_name(0x80000384) == "0x80000384");
   CHECK(rv_name(0x4) == "0x4");
   CHECK(rv_name(0xffffffffffffffff) == "0xffffffffffffffff");
-}
-
-TEST_CASE("what comes from a session, a device or memory is worth another try", "[unit]") {
-  for (const std::uint64_t rv :
-       {CKR_GENERAL_ERROR, CKR_FUNCTION_FAILED, CKR_HOST_MEMORY, CKR_DEVICE_ERROR, CKR_DEVICE_MEMORY,
-        CKR_DEVICE_REMOVED, CKR_SESSION_CLOSED, CKR_SESSION_COUNT, CKR_SESSION_HANDLE_INVALID, CKR_TOKEN_NOT_PRESENT,
-        CKR_USER_NOT_LOGGED_IN, CKR_CRYPTOKI_NOT_INITIALIZED}) {
-    CAPTURE(rv_name(rv));
-    CHECK(rv_retryable(rv));
-  }
-}
-
-TEST_CASE("no PIN, key, mechanism, template or data is tried again", "[unit]") {
-  std::size_t seen = 0;
-  for (const auto& code : named_codes()) {
-    for (const char* const kind : {"PIN", "KEY", "WRAP", "MECHANISM", "TEMPLATE", "ATTRIBUTE", "DATA", "SIGNATURE",
-                                   "ARGUMENTS", "NOT_SUPPORTED", "DECRYPT"}) {
-      if (code.name.find(kind) == std::string::npos) continue;
-      CAPTURE(code.name);
-      CHECK_FALSE(rv_retryable(code.number));
-      ++seen;
-    }
-  }
-  CHECK(seen > 40);
-  CHECK_FALSE(rv_retryable(CKR_OK));
-}
-
-TEST_CASE("an unknown return value is not tried again, as it may be a refused PIN", "[unit]") {
-  CHECK_FALSE(rv_retryable(0x80000384));
-  CHECK_FALSE(rv_retryable(0x4));
 }
 
 TEST_CASE("mechanisms are named as in p11-kit's header", "[unit]") {

@@ -47,14 +47,14 @@ struct Forger {
   [[nodiscard]] SecretBytes learn(const RingRecord& past, Version version) const {
     const Body body = ring::from_text(past.body);
     const CredentialSet& set = *body.find(version);
-    return ring::unwrap_ring_key(*f.token->connect(set.key), body.id, set);
+    return ring::unwrap_ring_key(*f.token->connect(set.key, 1), body.id, set);
   }
 
   /// Wraps a key as the ring's, under a set's key.
   void wrap(Body& body, Version version, const SecretBytes& ring_key) const {
     CredentialSet& set = *body.find(version);
     const auto uncounted = std::make_shared<ring::UsageMeters>(memory_ring_store(), nullptr);
-    ring::CountedWrapper wrapper{f.token->connect(set.key), body, set, uncounted};
+    ring::CountedWrapper wrapper{f.token->connect(set.key, 1), body, set, uncounted};
     set.wrapped_ring_key = ring::wrap_ring_key(wrapper, ring_key, body.id, set);
   }
 };
