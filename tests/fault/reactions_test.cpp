@@ -126,7 +126,11 @@ std::map<std::string, std::uint64_t> named_codes() {
 /// A code as the table writes it: a name, or a number that has none.
 std::uint64_t code_of(const std::string& written) {
   static const auto named = named_codes();
-  if (!written.starts_with("0x")) return named.at(written);
+  if (!written.starts_with("0x")) {
+    const auto found = named.find(written);
+    if (found == named.end()) throw std::runtime_error("no return value is named " + written);
+    return found->second;
+  }
   const std::uint64_t code = std::stoull(written, nullptr, 16);
   if (rv_name(code) != written) throw std::runtime_error(written + " has a name");
   return code;
