@@ -89,7 +89,7 @@ quietly() {
 
 library_packages="g++ cmake ninja-build pkg-config libfmt-dev libp11-kit-dev nlohmann-json3-dev libcli11-dev softhsm2
   libsoci-dev libboost-dev libpq-dev libsqlite3-dev unixodbc-dev"
-test_packages="catch2 opensc python3 python3-cryptography ccache"
+test_packages="catch2 opensc opencryptoki python3 python3-cryptography ccache"
 packages=$library_packages
 [ "$goal" = demo ] || packages="$packages $test_packages git postgresql odbc-postgresql libsqliteodbc"
 for one in $stages; do

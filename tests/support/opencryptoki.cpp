@@ -1,0 +1,155 @@
+#include "support/opencryptoki.hpp"
+
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <random>
+#include <stdexcept>
+#include <string_view>
+#include <thread>
+
+#include <fmt/format.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "support/catch.hpp"
+#include "support/softhsm.hpp"
+
+namespace hsmseal::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kInside = "HSMSEAL_TEST_IN_NAMESPACES";
+constexpr const char* kUnshare = "unshare --mount --ipc --pid --fork --mount-proc --kill-child";
+const fs::path kNotedDaemon = "/run/pkcsslotd.pid";
+
+/// What keeps these tests from running here; empty if nothing does.
+std::string obstacle() {
+  if (::geteuid() != 0) return "openCryptoki's daemon needs root";
+  if (std::system("command -v pkcsslotd pkcsconf > /dev/null 2>&1") != 0) return "openCryptoki is not installed";
+  if (std::system(fmt::format("{} true > /dev/null 2>&1", kUnshare).c_str()) != 0) return "no namespaces here";
+  return {};
+}
+
+std::string content_of(const fs::path& path) {
+  std::ifstream file{path};
+  return {std::istreambuf_iterator<char>{file}, {}};
+}
+
+std::string shell_word(std::string_view text) {
+  std::string result = "'";
+  for (const char c : text) result += c == '\'' ? std::string{"'\\''"} : std::string{c};
+  return result + "'";
+}
+
+/// As Catch wants a name in which a comma means another one, and brackets a tag.
+std::string as_filter(std::string_view name) {
+  std::string result;
+  for (const char c : name) {
+    if (c == ',' || c == '[') result += '\\';
+    result += c;
+  }
+  return result;
+}
+
+std::string seven_digits() {
+  std::random_device random;
+  return fmt::format("{:07}", random() % 10'000'000);
+}
+
+/// The daemon's files where it expects them, on file systems that go with the namespaces.
+constexpr const char* kPlaces = R"(set -e
+mount -t tmpfs tmpfs /run
+mount -t tmpfs -o mode=755 tmpfs /var/lib/opencryptoki
+mount -t tmpfs tmpfs /dev/shm
+printf 'version opencryptoki-3.1\nslot 0\n{\nstdll = libpkcs11_sw.so\n}\n' > /run/opencryptoki.conf
+mount --bind /run/opencryptoki.conf /etc/opencryptoki/opencryptoki.conf
+chgrp pkcs11 /var/lib/opencryptoki
+mkdir -p /run/lock
+install -d -m 770 -g pkcs11 /var/lock/opencryptoki /var/lock/opencryptoki/swtok
+install -d -m 770 -g pkcs11 /var/lib/opencryptoki/swtok /var/lib/opencryptoki/swtok/TOK_OBJ
+)";
+
+/// The daemon's process, or 0.
+pid_t daemon() {
+  pid_t id = 0;
+  std::ifstream{kNotedDaemon} >> id;
+  return id > 0 && ::kill(id, 0) == 0 ? id : 0;
+}
+
+template <typename Condition>
+void wait_until(std::string_view what, const Condition& condition) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds{30};
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > end) throw std::runtime_error(fmt::format("not in 30 s: {}", what));
+    std::this_thread::sleep_for(std::chrono::milliseconds{1});
+  }
+}
+
+}  // namespace
+
+bool OpenCryptoki::ran_in_namespaces() {
+  if (std::getenv(kInside) != nullptr) return false;
+  if (const std::string why = obstacle(); !why.empty()) {
+    const char* require_all = std::getenv("HSMSEAL_REQUIRE_ALL");
+    if (require_all != nullptr && std::string_view{require_all} == "1") FAIL(why);
+    WARN("skipped: " << why);
+    return true;
+  }
+  const ScratchDirectory directory;
+  const auto output = directory.path() / "output";
+  const auto program = fs::read_symlink("/proc/self/exe");
+  const auto name = Catch::getResultCapture().getCurrentTestName();
+  // The shell is the first process there and takes care of daemons that end.
+  const int status =
+      std::system(fmt::format("{}=1 {} sh -c '\"$0\" \"$@\"; exit $?' {} {} > {} 2>&1", kInside, kUnshare,
+                              shell_word(program.string()), shell_word(as_filter(name)), output.string())
+                      .c_str());
+  const std::string said = content_of(output);
+  INFO(said);
+  CHECK(status == 0);
+  // Catch2 2 reports success for a name that it does not have.
+  CHECK(said.find("All tests passed") != std::string::npos);
+  return true;
+}
+
+OpenCryptoki::OpenCryptoki() : pin_(seven_digits()) {
+  run(kPlaces);
+  start_daemon();
+  const std::string so_pin = seven_digits();
+  const auto configure = [](std::string_view lines, std::string_view action) {
+    run(fmt::format("printf '{}' | pkcsconf {} -c 0 > /dev/null 2>&1", lines, action));
+  };
+  configure(fmt::format("87654321\\n{}\\n", kLabel), "-I");
+  configure(fmt::format("87654321\\n{0}\\n{0}\\n", so_pin), "-P");
+  configure(fmt::format("{0}\\n{1}\\n{1}\\n", so_pin, pin_), "-u");
+  // It returns 0, whatever happened.
+  run("pkcsconf -t 2>&1 | grep -q USER_PIN_INITIALIZED");
+}
+
+void OpenCryptoki::start_daemon() const {
+  run("pkcsslotd > /dev/null 2>&1");
+  wait_until("openCryptoki's daemon runs", [] { return daemon() != 0 && fs::exists("/run/pkcsslotd.socket"); });
+}
+
+void OpenCryptoki::kill_daemon() const {
+  const pid_t id = daemon();
+  if (id == 0) throw std::runtime_error("no daemon of openCryptoki runs");
+  ::kill(id, SIGKILL);
+  wait_until("openCryptoki's daemon is gone", [&] { return ::kill(id, 0) != 0; });
+}
+
+std::shared_ptr<Pkcs11Module> OpenCryptoki::module() const { return Pkcs11Module::load(Host{}.driver_for(binding())); }
+
+TokenBinding OpenCryptoki::binding() const {
+  return {.driver = "opencryptoki",
+          .select = {.label = kLabel},
+          .pin = PinSource::callback([pin = pin_](const TokenSelector&) { return SecretBytes::from_text(pin); })};
+}
+
+std::string OpenCryptoki::wrong_pin() const { return pin_ == "7654321" ? "7654322" : "7654321"; }
+
+}  // namespace hsmseal::test
