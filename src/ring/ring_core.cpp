@@ -35,6 +35,11 @@ void check_parts(const RingCore::Parts& parts) {
   if (parts.options.deadline.count() <= 0) throw InvalidArgumentError("a ring's deadline must be above 0");
 }
 
+RingCore::Parts with_deadlines(RingCore::Parts parts) {
+  parts.provider = std::make_shared<TimedProvider>(std::move(parts.provider), parts.options.deadline);
+  return parts;
+}
+
 void check_keep_sealing(const RingOptions& options, const RingSettings& settings) {
   if (options.keep_sealing < settings.quarantine && options.keep_sealing.count() >= 0) return;
   throw InvalidArgumentError(
@@ -63,9 +68,8 @@ void check_ring_prefix(const RingId& ring, const std::array<std::byte, 4>& prefi
 }
 
 RingCore::RingCore(Parts parts)
-    : parts_(std::move(parts)), meters_(std::make_shared<UsageMeters>(parts_.store, parts_.options.observer)) {
-  parts_.provider = std::make_shared<TimedProvider>(std::move(parts_.provider), parts_.options.deadline);
-}
+    : parts_(with_deadlines(std::move(parts))),
+      meters_(std::make_shared<UsageMeters>(parts_.store, parts_.options.observer)) {}
 
 // ---- beginnings -----------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ class HookedProvider final : public KeyProvider {
     return key;
   }
   [[nodiscard]] std::shared_ptr<KeyWrapper> connect(const KeyDescription& key, Version version) override {
-    return std::make_shared<Wrapper>(*this, key);
+    return std::make_shared<Wrapper>(*this, key, version);
   }
   [[nodiscard]] std::vector<FoundKey> find_keys(const RingId& ring, const std::string& token) override {
     return inner_->find_keys(ring, token);

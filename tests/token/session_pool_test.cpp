@@ -25,7 +25,7 @@ std::shared_ptr<SessionPool> pool_of(std::size_t most, std::chrono::milliseconds
                                      SessionPool::OpenSession open = nullptr) {
   const auto module = test::SoftHsm::instance().module();
   if (!open) open = [module] { return Pkcs11Session{module, {.label = "one"}}; };
-  return std::make_shared<SessionPool>("one", std::move(open), most, wait);
+  return std::make_shared<SessionPool>("one", std::move(open), most, SessionLimits{.session_wait = wait});
 }
 
 }  // namespace

@@ -65,7 +65,7 @@ class AlteringProvider final : public KeyProvider {
     return keys_.provision(spec, ring, version);
   }
   std::shared_ptr<KeyWrapper> connect(const KeyDescription& key, Version version) override {
-    return std::make_shared<Wrapper>(*this, keys_.connect(key), version);
+    return std::make_shared<Wrapper>(*this, keys_.connect(key, version));
   }
   std::vector<FoundKey> find_keys(const RingId& ring, const std::string& token) override {
     return keys_.find_keys(ring, token);
