@@ -218,7 +218,7 @@ std::optional<SecretBytes> TokenConnection::pin_after_refusal(const Identity* ex
   throw TokenLoginError(pkcs11::failure("C_Login", CKR_PIN_INCORRECT),
                         fmt::format("no login to token '{}': it refused this PIN before; C_Login is not called again "
                                     "until the PIN changes",
-                                    alias_));
+                                    refusing_token_->label));
 }
 
 std::shared_ptr<Life> TokenConnection::begin_life(const Identity* expected) {
