@@ -11,13 +11,13 @@
 
 #include "support/catch.hpp"
 #include "support/expect_error.hpp"
-#include "support/forwarding.hpp"
+#include "support/faultyhsm.hpp"
 #include "support/softhsm.hpp"
 
 // What people get wrong, each from the outside: the error's type, that its message names the thing, and what to do.
 
 using namespace hsmseal;
-using test::CountedHsm;
+using test::FaultyHsm;
 using test::message_of;
 using test::SoftHsm;
 
@@ -126,7 +126,7 @@ TEST_CASE("bad input: a token that is missing, or meant twice") {
 }
 
 TEST_CASE("bad input: a PIN file that is open to others, empty or missing is read before the token is asked") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const fs::path folder = hsm.tokens().directory();
   const auto refusal_with = [&](const fs::path& pin_file) {
     TokenBinding binding = hsm.binding("one");
@@ -149,7 +149,7 @@ TEST_CASE("bad input: a PIN file that is open to others, empty or missing is rea
 }
 
 TEST_CASE("bad input: a wrong PIN is sent once and then no more") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   TokenBinding binding = hsm.binding("one");
   binding.pin = PinSource::file(hsm.tokens().write_file("wrong.pin", "a wrong PIN\n"));
   Host host = hsm.bare_host();

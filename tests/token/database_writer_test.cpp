@@ -12,7 +12,7 @@
 #include <hsmseal/pkcs11_key_wrapper.hpp>
 
 #include "support/catch.hpp"
-#include "support/forwarding.hpp"
+#include "support/faultyhsm.hpp"
 #include "support/ring_parts.hpp"
 
 using namespace hsmseal;
@@ -22,7 +22,7 @@ namespace {
 
 /// Two tokens behind a driver that counts C_Login, whose PINs are counted when they are asked for.
 struct WatchedTokens {
-  test::CountedHsm hsm;
+  test::FaultyHsm hsm;
   std::map<std::string, int> pins_asked = {};
 
   std::shared_ptr<KeyProvider> provider() {
@@ -100,11 +100,11 @@ TEST_CASE("who points a set elsewhere in the database gets an error and no PIN f
     INFO(forgery.what);
     const auto store = std::make_shared<test::OpenStore>();
     const RingPin pin = RingPin::in_process();
-    WatchedTokens maker{test::CountedHsm{std::vector<std::string>{"one", "two"}}};
+    WatchedTokens maker{test::FaultyHsm{std::vector<std::string>{"one", "two"}}};
     static_cast<void>(KeyRing::create(store, maker.provider(), {.token = "one"}, pin));
     CHECK(maker.hsm.calls("C_Login") == 1);
     forge(*store, forgery, maker.hsm.module()->token({.label = "two"}));
-    WatchedTokens starting{test::CountedHsm{maker.hsm.shared_tokens()}};
+    WatchedTokens starting{test::FaultyHsm{maker.hsm.shared_tokens()}};
     CHECK(refusal_of([&] { return KeyRing::open(store, starting.provider(), pin); }) == forgery.refused);
     CHECK(starting.hsm.calls("C_Login") == forgery.logins);
     CHECK(starting.pins_asked == forgery.pins);
@@ -114,7 +114,7 @@ TEST_CASE("who points a set elsewhere in the database gets an error and no PIN f
 
 TEST_CASE("who points a set elsewhere in the database gets an error and no call to the token from a running host") {
   const auto store = std::make_shared<test::OpenStore>();
-  WatchedTokens tokens{test::CountedHsm{std::vector<std::string>{"one", "two"}}};
+  WatchedTokens tokens{test::FaultyHsm{std::vector<std::string>{"one", "two"}}};
   auto ring = KeyRing::create(store, tokens.provider(), {.token = "one"}, RingPin::in_process());
   const EnvelopeEncryptor vault{ring};
   const std::string sealed = vault.seal_text("hunter2", kNoContext);

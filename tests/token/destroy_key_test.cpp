@@ -12,7 +12,7 @@
 #include "token/token_keys.hpp"
 
 using namespace hsmseal;
-using test::CountedHsm;
+using test::FaultyHsm;
 using test::error_of;
 using test::logged_in;
 using test::message_of;
@@ -22,7 +22,7 @@ namespace {
 
 /// A token with two keys of a ring, and the provider that made them.
 struct TwoKeys {
-  CountedHsm hsm{{"one", "two"}};
+  FaultyHsm hsm{{"one", "two"}};
   RingId ring = test::random_ring();
   std::shared_ptr<KeyProvider> provider = pkcs11_provider(hsm.host());
   KeyDescription first = provider->provision({.token = "one"}, ring, 1);
@@ -154,7 +154,7 @@ TEST_CASE("a key is not looked for on another token, and no PIN is sent there") 
 }
 
 TEST_CASE("a wrong PIN is tried once, however often a key is to be destroyed") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const KeyDescription key = pkcs11_provider(hsm.host())->provision({.token = "one"}, test::random_ring(), 1);
   REQUIRE(hsm.open_sessions() == 0);
   TokenBinding binding = hsm.binding("one");
@@ -169,7 +169,7 @@ TEST_CASE("a wrong PIN is tried once, however often a key is to be destroyed") {
 }
 
 TEST_CASE("a key that is only invisible is not said to be gone") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const KeyDescription key = pkcs11_provider(hsm.host())->provision({.token = "one"}, test::random_ring(), 1);
   REQUIRE(hsm.open_sessions() == 0);
   TokenBinding binding = hsm.binding("one");
@@ -317,7 +317,7 @@ TEST_CASE("secrets are sealed while other keys of the token are destroyed") {
 }
 
 TEST_CASE("a key is destroyed by a host that may have one session only") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   TokenBinding binding = hsm.binding("one");
   binding.limits = {.max_sessions = 1, .session_wait = std::chrono::milliseconds{100}};
   Host host = hsm.bare_host();
@@ -332,7 +332,7 @@ TEST_CASE("a key is destroyed by a host that may have one session only") {
 }
 
 TEST_CASE("a new key that could not be destroyed again is named in the error") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const auto provider = pkcs11_provider(hsm.host());
   const RingId ring = test::random_ring();
   for (const char* function : {"C_Encrypt", "C_GetAttributeValue"}) {

@@ -7,10 +7,10 @@
 #include <hsmseal/pkcs11_key_wrapper.hpp>
 
 #include "support/catch.hpp"
-#include "support/forwarding.hpp"
+#include "support/faultyhsm.hpp"
 
 using namespace hsmseal;
-using test::CountedHsm;
+using test::FaultyHsm;
 
 namespace {
 
@@ -81,7 +81,7 @@ Refusals expected_of_flips(std::size_t fields) {
 
 /// @param fields  the size of all that stands before the payload.
 void refuses_every_change(Suite suite, const char* name, std::size_t fields) {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const auto ring =
       KeyRing::create(memory_ring_store(), pkcs11_provider(hsm.host()), {.token = "one"}, RingPin::in_process());
   const EnvelopeEncryptor vault{ring, {.suite = suite}};

@@ -19,7 +19,7 @@
 
 using namespace hsmseal;
 using keywrap::key_label;
-using test::CountedHsm;
+using test::FaultyHsm;
 using test::error_of;
 using test::found_key;
 using test::logged_in;
@@ -35,14 +35,14 @@ std::set<Bytes> ids_of(const std::vector<FoundKey>& keys) {
   return ids;
 }
 
-std::vector<FoundKey> find(const CountedHsm& hsm, const RingId& ring) {
+std::vector<FoundKey> find(const FaultyHsm& hsm, const RingId& ring) {
   return pkcs11_provider(hsm.host())->find_keys(ring, "");
 }
 
 }  // namespace
 
 TEST_CASE("the keys of a ring are found on all its tokens, by token and version") {
-  const CountedHsm hsm{{"one", "two", "empty"}};
+  const FaultyHsm hsm{{"one", "two", "empty"}};
   const auto store = memory_ring_store();
   const auto provider = pkcs11_provider(hsm.host());
   KeyRing ring = KeyRing::create(store, provider, {.token = "two"}, RingPin::in_process());
@@ -65,7 +65,7 @@ TEST_CASE("the keys of a ring are found on all its tokens, by token and version"
 }
 
 TEST_CASE("several keys of one version are all found, by their ids") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   auto session = logged_in(hsm, "one");
   const RingId ring = random_ring();
   std::set<Bytes> made;
@@ -77,7 +77,7 @@ TEST_CASE("several keys of one version are all found, by their ids") {
 }
 
 TEST_CASE("labels that hsmseal would not write are not taken for a ring's") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   auto session = logged_in(hsm, "one");
   const RingId ring = random_ring();
   const std::string prefix = "hsmseal-" + ring.to_string() + "-v";
@@ -103,7 +103,7 @@ TEST_CASE("labels that hsmseal would not write are not taken for a ring's") {
 }
 
 TEST_CASE("a thousand keys are found, however few the driver hands out at a time") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   auto session = logged_in(hsm, "one");
   const RingId ring = random_ring(), other = random_ring();
   std::vector<FoundKey> expected;
@@ -114,8 +114,8 @@ TEST_CASE("a thousand keys are found, however few the driver hands out at a time
   }
   REQUIRE(expected.size() == 500);
   const auto provider = pkcs11_provider(hsm.host());
-  for (const unsigned long at_a_time : {0UL, 7UL, 1UL}) {
-    hsm.limit_found(at_a_time);
+  for (const char* const at_a_time : {"off", "7", "1"}) {
+    hsm.apply(std::string{"find_limit "} + at_a_time);
     hsm.reset();
     const auto start = std::chrono::steady_clock::now();
     const bool whole = provider->find_keys(ring, "one") == expected;
@@ -130,7 +130,7 @@ TEST_CASE("a thousand keys are found, however few the driver hands out at a time
 }
 
 TEST_CASE("a token that two names stand for shows each key once, under the first") {
-  const CountedHsm hsm{{"one", "two"}};
+  const FaultyHsm hsm{{"one", "two"}};
   auto session = logged_in(hsm, "one");
   const RingId ring = random_ring();
   const Bytes id = make_key(session, key_label(ring, 1));
@@ -146,7 +146,7 @@ TEST_CASE("a token that two names stand for shows each key once, under the first
 }
 
 TEST_CASE("a token whose label is not UTF-8 is searched like any other, and no key is made in it") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const std::string serial = hsm.module()->token({.label = "one"}).serial;
   const std::string label = "\xff\xfeno text";
   const RingId ring = random_ring();
@@ -156,7 +156,7 @@ TEST_CASE("a token whose label is not UTF-8 is searched like any other, and no k
   }();
   std::string padded = label;
   padded.resize(32, ' ');
-  hsm.swap_labels("one", label.c_str());
+  hsm.apply("swap_labels one \"" + label + "\"");
   TokenBinding binding = hsm.binding("one");
   binding.select = {.serial = serial};
   Host host = hsm.bare_host();
@@ -170,7 +170,7 @@ TEST_CASE("a token whose label is not UTF-8 is searched like any other, and no k
 }
 
 TEST_CASE("a list that would not be whole is an error") {
-  const CountedHsm hsm{{"one", "two"}};
+  const FaultyHsm hsm{{"one", "two"}};
   const RingId ring = random_ring();
   {
     auto session = logged_in(hsm, "one");
@@ -199,7 +199,7 @@ TEST_CASE("a list that would not be whole is an error") {
 }
 
 TEST_CASE("a token that is not bound is no token to search, nor is a host without any") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   CHECK_NAMES(
       message_of<InvalidArgumentError>([&] { return pkcs11_provider(hsm.host())->find_keys(random_ring(), "two"); }),
       "token 'two' is not bound on this host");
@@ -209,7 +209,7 @@ TEST_CASE("a token that is not bound is no token to search, nor is a host withou
 }
 
 TEST_CASE("keys that nobody is logged in to see are an error, not a short list") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const RingId ring = random_ring();
   {
     auto session = logged_in(hsm, "one");
@@ -228,7 +228,7 @@ TEST_CASE("keys that nobody is logged in to see are an error, not a short list")
 }
 
 TEST_CASE("a wrong PIN is tried once, however often keys are looked for") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   TokenBinding binding = hsm.binding("one");
   binding.pin = PinSource::callback([](const TokenSelector&) { return SecretBytes::from_text("not-the-pin-5309"); });
   Host host = hsm.bare_host();
@@ -240,7 +240,7 @@ TEST_CASE("a wrong PIN is tried once, however often keys are looked for") {
 }
 
 TEST_CASE("a key that vanishes while it is read is left out") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const RingId ring = random_ring();
   auto session = logged_in(hsm, "one");
   for (Version version = 1; version <= 3; ++version) make_key(session, key_label(ring, version));
@@ -253,7 +253,7 @@ TEST_CASE("a key that vanishes while it is read is left out") {
 }
 
 TEST_CASE("keys that stay are always found while a thread makes and destroys others") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const RingId ring = random_ring();
   std::set<Bytes> staying;
   {
@@ -287,7 +287,7 @@ TEST_CASE("keys that stay are always found while a thread makes and destroys oth
 }
 
 TEST_CASE("keys that stay are always found while another process makes and destroys others") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const RingId ring = random_ring();
   std::set<Bytes> staying;
   {

@@ -12,11 +12,11 @@
 
 #include "support/catch.hpp"
 #include "support/expect_error.hpp"
-#include "support/forwarding.hpp"
+#include "support/faultyhsm.hpp"
 #include "token/in_threads.hpp"
 
 using namespace hsmseal;
-using test::CountedHsm;
+using test::FaultyHsm;
 using test::error_of;
 using test::message_of;
 
@@ -28,9 +28,9 @@ PinSource wrong_pin() {
   return PinSource::callback([](const TokenSelector&) { return SecretBytes::from_text(kWrongPin); });
 }
 
-Pkcs11Session open(const CountedHsm& hsm) { return {hsm.module(), {.label = "one"}}; }
+Pkcs11Session open(const FaultyHsm& hsm) { return {hsm.module(), {.label = "one"}}; }
 
-TokenLoginError refused_login(const CountedHsm& hsm, const PinSource& pin) {
+TokenLoginError refused_login(const FaultyHsm& hsm, const PinSource& pin) {
   auto session = open(hsm);
   return error_of<TokenLoginError>([&] {
     session.login(pin);
@@ -58,14 +58,14 @@ TokenBinding with_pin(TokenBinding binding, PinSource pin) {
   return binding;
 }
 
-bool says_count_low(const CountedHsm& hsm) {
+bool says_count_low(const FaultyHsm& hsm) {
   return (hsm.module()->token({.label = "one"}).flags & CKF_USER_PIN_COUNT_LOW) != 0;
 }
 
 }  // namespace
 
 TEST_CASE("a wrong PIN is sent to the token once, whichever session comes with it again") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const TokenLoginError first = refused_login(hsm, wrong_pin());
   CHECK(first.code() == ErrorCode::TokenLogin);
   CHECK(first.function() == "C_Login");
@@ -85,7 +85,7 @@ TEST_CASE("a wrong PIN is sent to the token once, whichever session comes with i
 }
 
 TEST_CASE("eight threads that come with a wrong PIN at once cause one login") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   std::vector<Pkcs11Session> sessions;
   for (int i = 0; i < 8; ++i) sessions.push_back(open(hsm));
   std::atomic<int> refused = 0;
@@ -101,7 +101,7 @@ TEST_CASE("eight threads that come with a wrong PIN at once cause one login") {
 }
 
 TEST_CASE("eight threads that come with the right PIN at once cause one login") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   std::vector<Pkcs11Session> sessions;
   for (int i = 0; i < 8; ++i) sessions.push_back(open(hsm));
   test::in_threads(8, [&](std::size_t i) { sessions[i].login(hsm.binding("one").pin); });
@@ -110,7 +110,7 @@ TEST_CASE("eight threads that come with the right PIN at once cause one login") 
 }
 
 TEST_CASE("a session survives a refused login") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   auto session = open(hsm);
   CHECK_THROWS_AS(session.login(wrong_pin()), TokenLoginError);
   CHECK(session.usable());
@@ -120,7 +120,7 @@ TEST_CASE("a session survives a refused login") {
 }
 
 TEST_CASE("a corrected PIN is not sent while the token counts wrong ones, unless the operator is sure") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   REQUIRE_FALSE(says_count_low(hsm));
   static_cast<void>(refused_login(hsm, wrong_pin()));
   REQUIRE(says_count_low(hsm));
@@ -139,7 +139,7 @@ TEST_CASE("a corrected PIN is not sent while the token counts wrong ones, unless
 }
 
 TEST_CASE("a PIN source that is corrected is read again") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const auto file = hsm.tokens().write_file("changing.pin", std::string{kWrongPin} + "\n");
   static_cast<void>(refused_login(hsm, PinSource::file(file)));
   static_cast<void>(refused_login(hsm, PinSource::file(file)));
@@ -151,7 +151,7 @@ TEST_CASE("a PIN source that is corrected is read again") {
 }
 
 TEST_CASE("every way to give a PIN works, with or without a line's end in the file") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const std::string pin = hsm.tokens().pin("one");
   ::setenv("HSMSEAL_TEST_PIN", pin.c_str(), 1);
   const std::vector<PinSource> sources = {
@@ -173,7 +173,7 @@ TEST_CASE("every way to give a PIN works, with or without a line's end in the fi
 }
 
 TEST_CASE("a second PIN for a token that is logged in is refused, and not sent") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   auto first = open(hsm);
   first.login(hsm.binding("one").pin);
   const TokenLoginError refused = refused_login(hsm, wrong_pin());
@@ -186,7 +186,7 @@ TEST_CASE("a second PIN for a token that is logged in is refused, and not sent")
 }
 
 TEST_CASE("two bindings of one token with two PINs do not both work") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   Host host = hsm.host();
   host.token("again", with_pin(hsm.binding("one"), wrong_pin()));
   KeyRing ring = ring_on(host);
@@ -196,7 +196,7 @@ TEST_CASE("two bindings of one token with two PINs do not both work") {
 }
 
 TEST_CASE("an application that is logged in already is left so") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const auto module = hsm.module();
   CK_FUNCTION_LIST* list = nullptr;
   REQUIRE(reinterpret_cast<CK_C_GetFunctionList>(hsm.symbol("C_GetFunctionList"))(&list) == CKR_OK);
@@ -220,7 +220,7 @@ TEST_CASE("an application that is logged in already is left so") {
 }
 
 TEST_CASE("a PIN that was not judged may be sent again, one that was may not") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   auto session = open(hsm);
   hsm.fail_next("C_Login", CKR_TOKEN_NOT_PRESENT);
   CHECK(error_of<TokenError>([&] {
@@ -238,7 +238,7 @@ TEST_CASE("a PIN that was not judged may be sent again, one that was may not") {
 }
 
 TEST_CASE("modules borrowed from one driver do not try a PIN once each") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const auto owner = hsm.module();
   CK_FUNCTION_LIST* list = nullptr;
   REQUIRE(reinterpret_cast<CK_C_GetFunctionList>(hsm.symbol("C_GetFunctionList"))(&list) == CKR_OK);
@@ -252,7 +252,7 @@ TEST_CASE("modules borrowed from one driver do not try a PIN once each") {
 }
 
 TEST_CASE("a token that needs a login but has no PIN source says so") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const auto store = memory_ring_store();
   { auto ring = KeyRing::create(store, pkcs11_provider(hsm.host()), {.token = "one"}, RingPin::in_process()); }
   REQUIRE(hsm.open_sessions() == 0);
@@ -279,7 +279,7 @@ TEST_CASE("a token that needs a login but has no PIN source says so") {
 }
 
 TEST_CASE("a token with a PIN pad is called without a PIN, once") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   hsm.fail_next("C_Login", CKR_FUNCTION_CANCELED);
   const TokenLoginError error = refused_login(hsm, PinSource::protected_path());
   CHECK(error.rv_name() == "CKR_FUNCTION_CANCELED");
@@ -288,7 +288,7 @@ TEST_CASE("a token with a PIN pad is called without a PIN, once") {
 }
 
 TEST_CASE("eight threads that seal on a host with a wrong PIN cause one login and seal nothing") {
-  const CountedHsm hsm{{"one", "two"}};
+  const FaultyHsm hsm{{"one", "two"}};
   const auto store = memory_ring_store();
   {
     // The set in force is on "one"; the ring opens through the one on "two".
@@ -316,7 +316,7 @@ TEST_CASE("eight threads that seal on a host with a wrong PIN cause one login an
 }
 
 TEST_CASE("no message holds a PIN") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const std::string right_pin = hsm.tokens().pin("one");
   std::vector<std::string> messages;
   const auto note = [&](const auto& work) {

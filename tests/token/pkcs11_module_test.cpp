@@ -14,12 +14,12 @@
 
 #include "support/catch.hpp"
 #include "support/expect_error.hpp"
-#include "support/forwarding.hpp"
+#include "support/faultyhsm.hpp"
 #include "support/softhsm.hpp"
 #include "token/in_threads.hpp"
 
 using namespace hsmseal;
-using test::CountedHsm;
+using test::FaultyHsm;
 using test::error_of;
 using test::message_of;
 using test::SoftHsm;
@@ -154,7 +154,7 @@ TEST_CASE("a module tells the mechanisms of a token by name") {
 }
 
 TEST_CASE("a driver is loaded and started once, whatever its file is called") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   DriverOptions other_name = hsm.driver();
   other_name.library = hsm.tokens().directory() / "link.so";
   std::filesystem::create_symlink(hsm.driver().library, other_name.library);
@@ -168,7 +168,7 @@ TEST_CASE("a driver is loaded and started once, whatever its file is called") {
 }
 
 TEST_CASE("threads that load one driver start it once") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   std::atomic<int> tokens = 0;
   test::in_threads(8, [&](std::size_t) { tokens += static_cast<int>(hsm.module()->tokens().size()); });
   CHECK(tokens == 8);
@@ -176,7 +176,7 @@ TEST_CASE("threads that load one driver start it once") {
 }
 
 TEST_CASE("a driver that is loaded is not loaded again with other options") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const auto module = hsm.module();
   DriverOptions start_up = hsm.driver(), environment = hsm.driver(), concurrency = hsm.driver();
   start_up.start_up = "another";
@@ -193,16 +193,16 @@ TEST_CASE("a driver that is loaded is not loaded again with other options") {
 
 TEST_CASE("the environment of a driver is set before it starts") {
   // Without its two variables this driver would have nowhere to forward, and SoftHSM other tokens.
-  const CountedHsm hsm{{"elsewhere"}};
+  const FaultyHsm hsm{{"elsewhere"}};
   const auto tokens = hsm.module()->tokens();
   REQUIRE(tokens.size() == 1);
   CHECK(tokens.front().label == "elsewhere");
-  CHECK(std::string{std::getenv("HSMSEAL_FORWARD_TO")} == hsm.driver().environment.at("HSMSEAL_FORWARD_TO"));
+  CHECK(std::string{std::getenv("FAULTYHSM_REAL_MODULE")} == hsm.driver().environment.at("FAULTYHSM_REAL_MODULE"));
 }
 
 TEST_CASE("the start-up string reaches C_Initialize, and none passes NULL") {
   // SoftHSM keeps to the standard: it refuses any pReserved but NULL.
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   DriverOptions options = hsm.driver();
   options.start_up = "a string";
   const auto error = error_of<TokenError>([&] { return Pkcs11Module::load(options); });
@@ -215,7 +215,7 @@ TEST_CASE("the start-up string reaches C_Initialize, and none passes NULL") {
 }
 
 TEST_CASE("a driver that did not start is started at the next load") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   hsm.fail_next("C_Initialize", CKR_FUNCTION_FAILED);
   const auto error = error_of<TokenError>([&] { return hsm.module(); });
   CHECK(error.function() == "C_Initialize");
@@ -225,9 +225,9 @@ TEST_CASE("a driver that did not start is started at the next load") {
 }
 
 TEST_CASE("a driver without the file it needs fails in C_GetFunctionList") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   DriverOptions options = hsm.driver();
-  options.environment["HSMSEAL_FORWARD_TO"] = "/nonexistent";
+  options.environment["FAULTYHSM_REAL_MODULE"] = "/nonexistent";
   const auto error = error_of<TokenError>([&] { return Pkcs11Module::load(options); });
   CHECK(std::string{error.what()} == "C_GetFunctionList failed: CKR_GENERAL_ERROR (0x5)" + of_driver(options));
   CHECK(hsm.calls("C_Initialize") == 0);
@@ -235,14 +235,14 @@ TEST_CASE("a driver without the file it needs fails in C_GetFunctionList") {
 }
 
 TEST_CASE("a driver that cannot lock is started without locking") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   hsm.fail_next("C_Initialize", CKR_CANT_LOCK);
   CHECK(hsm.module()->tokens().size() == 1);
   CHECK(hsm.calls("C_Initialize") == 2);
 }
 
 TEST_CASE("a driver that other code has started is used as it is") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   for (const auto& [name, value] : hsm.driver().environment) ::setenv(name.c_str(), value.c_str(), 1);
   REQUIRE(function_list_of(hsm.symbol("C_GetFunctionList"))->C_Initialize(nullptr) == CKR_OK);
   hsm.reset();
@@ -252,7 +252,7 @@ TEST_CASE("a driver that other code has started is used as it is") {
 }
 
 TEST_CASE("a failed call is named with its return value, and its number if a vendor made it up") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const auto module = hsm.module();
   hsm.fail_next("C_GetInfo", CKR_DEVICE_ERROR);
   CHECK(message_of<TokenError>([&] { return module->info(); }) == "C_GetInfo failed: CKR_DEVICE_ERROR (0x30)");
@@ -265,7 +265,7 @@ TEST_CASE("a failed call is named with its return value, and its number if a ven
 }
 
 TEST_CASE("a slot whose token is gone does not hide the others, a broken one does") {
-  const CountedHsm hsm{{"one", "two"}};
+  const FaultyHsm hsm{{"one", "two"}};
   const auto module = hsm.module();
   hsm.fail_next("C_GetTokenInfo", CKR_TOKEN_NOT_PRESENT);
   CHECK(module->tokens().size() == 1);
@@ -275,14 +275,14 @@ TEST_CASE("a slot whose token is gone does not hide the others, a broken one doe
 }
 
 TEST_CASE("a slot list that grew between two calls is asked for again") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const auto module = hsm.module();
   hsm.fail_next("C_GetSlotList", CKR_BUFFER_TOO_SMALL, 3);
   CHECK(module->tokens().size() == 1);
 }
 
 TEST_CASE("a borrowed driver is used without being started") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const auto owner = hsm.module();
   const auto borrowed = Pkcs11Module::borrow(function_list_of(hsm.symbol("C_GetFunctionList")));
   hsm.reset();

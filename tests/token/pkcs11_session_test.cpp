@@ -13,7 +13,7 @@
 #include "crypto/crypto.hpp"
 #include "support/catch.hpp"
 #include "support/expect_error.hpp"
-#include "support/forwarding.hpp"
+#include "support/faultyhsm.hpp"
 #include "support/softhsm.hpp"
 
 using namespace hsmseal;
@@ -262,7 +262,7 @@ TEST_CASE("the token's HMAC-SHA-256 is the host's") {
 }
 
 TEST_CASE("random bytes come in every size, each time others") {
-  const test::CountedHsm hsm;
+  const test::FaultyHsm hsm;
   Pkcs11Session session{hsm.module(), {.label = "one"}};
   std::size_t sizes = 0;
   for (std::size_t size = 1; size <= 3000; size += 13, ++sizes) {
@@ -296,7 +296,7 @@ TEST_CASE("an error says which function failed, its number, its name and whether
 }
 
 TEST_CASE("each function of a session is named when it fails") {
-  const test::CountedHsm hsm;
+  const test::FaultyHsm hsm;
   Pkcs11Session keeper{hsm.module(), {.label = "one"}};
   keeper.login(hsm.binding("one").pin);
   const KeyHandle key = session_key(keeper);
@@ -366,7 +366,7 @@ TEST_CASE("after a failed call a session takes no other, and says what to do") {
 }
 
 TEST_CASE("bad arguments do not reach the token and do not spend the session") {
-  const test::CountedHsm hsm;
+  const test::FaultyHsm hsm;
   Pkcs11Session session{hsm.module(), {.label = "one"}};
   session.login(hsm.binding("one").pin);
   const KeyHandle key = session_key(session);
@@ -385,7 +385,7 @@ TEST_CASE("bad arguments do not reach the token and do not spend the session") {
 }
 
 TEST_CASE("closing a session leaves the process logged in through another, and the last ends the login") {
-  const test::CountedHsm hsm;
+  const test::FaultyHsm hsm;
   const auto module = hsm.module();
   Pkcs11Session first{module, {.label = "one"}};
   first.login(hsm.binding("one").pin);
@@ -406,7 +406,7 @@ TEST_CASE("closing a session leaves the process logged in through another, and t
 }
 
 TEST_CASE("a session moves, and closes once") {
-  const test::CountedHsm hsm;
+  const test::FaultyHsm hsm;
   {
     Pkcs11Session first{hsm.module(), {.label = "one"}};
     Pkcs11Session second{std::move(first)};

@@ -15,12 +15,12 @@
 #include "pkcs11/key_policy.hpp"
 #include "support/catch.hpp"
 #include "support/expect_error.hpp"
-#include "support/forwarding.hpp"
+#include "support/faultyhsm.hpp"
 #include "support/softhsm.hpp"
 
 using namespace hsmseal;
 using core::to_hex;
-using test::CountedHsm;
+using test::FaultyHsm;
 using test::error_of;
 using test::message_of;
 using test::SoftHsm;
@@ -317,7 +317,7 @@ TEST_CASE("a token that is not bound on this host is named") {
 }
 
 TEST_CASE("a token with another serial than the set's is refused before any PIN is sent") {
-  const CountedHsm hsm{{"twin", "twin"}};
+  const FaultyHsm hsm{{"twin", "twin"}};
   const auto tokens = hsm.module()->tokens();
   REQUIRE(tokens.size() == 2);
   const auto host_with = [&](const TokenInfo& token) {
@@ -367,7 +367,7 @@ TEST_CASE("a host that binds the archived set's token alone opens what that seal
 }
 
 TEST_CASE("a key that was made and does not work is destroyed again") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   auto ring = create(memory_ring_store(), hsm.host(), {.token = "one"});
   for (const char* function : {"C_Encrypt", "C_Decrypt", "C_GetAttributeValue"}) {
     CAPTURE(function);
@@ -383,31 +383,31 @@ TEST_CASE("a key that was made and does not work is destroyed again") {
 }
 
 TEST_CASE("a token that uses another IV than the caller's seals nothing on any host") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const auto store = memory_ring_store();
   KeyRing here = KeyRing::create(store, pkcs11_provider(hsm.host()), {.token = "one"}, RingPin::in_process());
-  hsm.change_ivs(true);
+  hsm.apply("gcm_iv replace");
   CHECK_THROWS_AS(here.add({.token = "one"}), WrongKeyError);
   KeyRing there = KeyRing::open(store, pkcs11_provider(hsm.host()), RingPin::in_process());
   const EnvelopeEncryptor vault{there};
   CHECK_THROWS_AS(vault.seal(bytes_of("secret"), kNoContext), WrongKeyError);
   CHECK_THROWS_AS(there.verify(1), WrongKeyError);
-  hsm.change_ivs(false);
+  hsm.apply("gcm_iv off");
   CHECK(vault.open(vault.seal(bytes_of("secret"), kNoContext), kNoContext).text() == "secret");
 }
 
 TEST_CASE("tokens whose labels change places do not take each other's secrets") {
-  const CountedHsm hsm{{"one", "two"}};
+  const FaultyHsm hsm{{"one", "two"}};
   KeyRing ring =
       KeyRing::create(memory_ring_store(), pkcs11_provider(hsm.host()), {.token = "one"}, RingPin::in_process());
   const EnvelopeEncryptor vault{ring};
   const Bytes sealed = vault.seal(bytes_of("secret"), kNoContext);
-  hsm.swap_labels("one", "two");
+  hsm.apply("swap_labels one two");
   hsm.fail_next("C_Encrypt", CKR_DEVICE_ERROR);
   CHECK_THROWS_AS(vault.seal(bytes_of("secret"), kNoContext), TokenError);  // its session is closed
   CHECK_THROWS_AS(vault.seal(bytes_of("secret"), kNoContext), TokenUnavailableError);
   CHECK_THROWS_AS(vault.open(sealed, kNoContext), TokenUnavailableError);
-  hsm.swap_labels(nullptr, nullptr);
+  hsm.apply("swap_labels off");
   CHECK(vault.open(sealed, kNoContext).text() == "secret");
 }
 
@@ -437,7 +437,7 @@ TEST_CASE("a ring in a static object does no harm when the process ends") {
 }
 
 TEST_CASE("an adopted key that does not work is left where it is") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   auto ring = create(memory_ring_store(), hsm.host(), {.token = "one"});
   hsm.reset();
   hsm.fail_next("C_Encrypt", 0x30);

@@ -5,7 +5,7 @@
 #include "token/token_keys.hpp"
 
 using namespace hsmseal;
-using test::CountedHsm;
+using test::FaultyHsm;
 using test::error_of;
 using test::message_of;
 
@@ -24,7 +24,7 @@ KeyDescription description_of(const FoundKey& found) {
 
 /// One key, something wrapped under it, and its wrapper without a proof from a provider that has not used it.
 struct Salvage {
-  CountedHsm hsm;
+  FaultyHsm hsm;
   std::shared_ptr<KeyProvider> maker = pkcs11_provider(hsm.host());
   RingId ring = test::random_ring();
   KeyDescription made = maker->provision({.token = "one"}, ring, 1);

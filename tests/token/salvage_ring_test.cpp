@@ -9,12 +9,12 @@
 #include <hsmseal/pkcs11_key_wrapper.hpp>
 
 #include "support/catch.hpp"
-#include "support/forwarding.hpp"
+#include "support/faultyhsm.hpp"
 
 using namespace hsmseal;
 
 TEST_CASE("with every database and file gone, the tokens alone open the envelopes of three sets") {
-  const test::CountedHsm first{{"one", "two"}};
+  const test::FaultyHsm first{{"one", "two"}};
   const auto context = Context{}.add("record", "42");
   std::vector<std::string> envelopes;
   std::vector<Bytes> in_token;
@@ -31,7 +31,7 @@ TEST_CASE("with every database and file gone, the tokens alone open the envelope
     CHECK(ring.list().size() == 3);
   }
   // Another process, which has the tokens, their PINs and the envelopes.
-  const test::CountedHsm second{first.shared_tokens()};
+  const test::FaultyHsm second{first.shared_tokens()};
   const KeyRing salvaged = KeyRing::salvage_from_token(pkcs11_provider(second.host()), "", id);
   CHECK(salvaged.list().size() == 3);
   const EnvelopeEncryptor vault{salvaged};
@@ -55,7 +55,7 @@ TEST_CASE("with every database and file gone, the tokens alone open the envelope
 
 TEST_CASE("a set is moved to another name of its token, and to no other token") {
   // What an operator does after an HSM was moved: the set's key is the same, the binding's alias is not.
-  const test::CountedHsm hsm{{"one", "two"}};
+  const test::FaultyHsm hsm{{"one", "two"}};
   Host host = hsm.bare_host();
   host.token("old name", hsm.binding("one")).token("new name", hsm.binding("one")).token("two", hsm.binding("two"));
   KeyRing ring =

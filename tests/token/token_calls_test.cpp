@@ -9,11 +9,11 @@
 
 #include "support/catch.hpp"
 #include "support/expect_error.hpp"
-#include "support/forwarding.hpp"
+#include "support/faultyhsm.hpp"
 #include "token/in_threads.hpp"
 
 using namespace hsmseal;
-using test::CountedHsm;
+using test::FaultyHsm;
 using test::error_of;
 
 namespace {
@@ -38,14 +38,14 @@ struct Counts {
 };
 
 template <typename Work>
-Counts calls_of(const CountedHsm& hsm, const Work& work) {
+Counts calls_of(const FaultyHsm& hsm, const Work& work) {
   hsm.reset();
   static_cast<void>(work());
   return {hsm.calls_total(), hsm.length_queries()};
 }
 
 /// What must never be called on the way of a secret, once everything has been found.
-void check_no_other_calls(const CountedHsm& hsm) {
+void check_no_other_calls(const FaultyHsm& hsm) {
   for (const char* function : {"C_GetSessionInfo", "C_FindObjectsInit", "C_FindObjects", "C_GetAttributeValue",
                                "C_Login", "C_Logout", "C_Finalize", "C_CloseAllSessions", "C_GenerateRandom"}) {
     CAPTURE(function);
@@ -55,7 +55,7 @@ void check_no_other_calls(const CountedHsm& hsm) {
   CHECK(hsm.threads_in_one_session() == 0);
 }
 
-Host host_with(const CountedHsm& hsm, std::size_t max_sessions) {
+Host host_with(const FaultyHsm& hsm, std::size_t max_sessions) {
   TokenBinding binding = hsm.binding("one");
   binding.limits.max_sessions = max_sessions;
   Host host = hsm.bare_host();
@@ -78,7 +78,7 @@ int seal_and_open_in_eight_threads(const EnvelopeEncryptor& vault) {
 }  // namespace
 
 TEST_CASE("a seal costs two token calls, an open two and a rewrap four") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   auto ring = ring_on(hsm.host());
   const EnvelopeEncryptor vault{ring};
   const EnvelopeEncryptor in_token{ring, {.suite = Suite::Token}};
@@ -122,7 +122,7 @@ TEST_CASE("a seal costs two token calls, an open two and a rewrap four") {
 }
 
 TEST_CASE("an envelope of any size costs as many token calls as a small one") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const EnvelopeEncryptor vault{ring_on(hsm.host())};
   warm_up(vault);
   for (const std::size_t size : {0U, 1U, 4096U, 1U << 20}) {
@@ -136,7 +136,7 @@ TEST_CASE("an envelope of any size costs as many token calls as a small one") {
 }
 
 TEST_CASE("an envelope that its header gives away does not reach the token") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const auto ring = ring_on(hsm.host());
   const EnvelopeEncryptor vault{ring};
   const EnvelopeEncryptor in_token{ring, {.suite = Suite::Token}};
@@ -160,7 +160,7 @@ TEST_CASE("an envelope that its header gives away does not reach the token") {
 }
 
 TEST_CASE("eight threads work in sessions of their own and call nothing that is not needed") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   auto ring = ring_on(hsm.host());
   const EnvelopeEncryptor vault{ring};
   warm_up(vault);
@@ -180,7 +180,7 @@ TEST_CASE("eight threads work in sessions of their own and call nothing that is 
 }
 
 TEST_CASE("eight threads that come first log in, find the key and prove it once") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const KeyDescription description = ring_on(hsm.host()).active().key;
   REQUIRE(hsm.open_sessions() == 0);
   hsm.reset();
@@ -197,7 +197,7 @@ TEST_CASE("eight threads that come first log in, find the key and prove it once"
 }
 
 TEST_CASE("a host's limit of sessions holds for any number of threads") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const EnvelopeEncryptor vault{ring_on(host_with(hsm, 2))};
   warm_up(vault);
   hsm.reset();
@@ -207,8 +207,8 @@ TEST_CASE("a host's limit of sessions holds for any number of threads") {
 }
 
 TEST_CASE("a host's limit of sessions holds while a set is added") {
-  const CountedHsm hsm;
-  hsm.limit_sessions(2);  // the one that keeps the login, and one that works
+  const FaultyHsm hsm;
+  hsm.apply("session_limit 2");  // the one that keeps the login, and one that works
   auto ring = ring_on(host_with(hsm, 1));
   CHECK(ring.add({.token = "one"}) == 2);
   CHECK(ring.add({.token = "one", .adopt_key_id = ring.active().key.key_id}) == 3);
@@ -216,7 +216,7 @@ TEST_CASE("a host's limit of sessions holds while a set is added") {
 }
 
 TEST_CASE("sessions end with the ring that used them, without a logout") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   {
     const EnvelopeEncryptor vault{ring_on(hsm.host())};
     CHECK(seal_and_open_in_eight_threads(vault) == 1600);
@@ -231,7 +231,7 @@ TEST_CASE("sessions end with the ring that used them, without a logout") {
 }
 
 TEST_CASE("a session in which the device failed is closed, and the next seal works") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   for (const Suite suite : {Suite::DataKey, Suite::Token}) {
     const EnvelopeEncryptor vault{ring_on(hsm.host()), {.suite = suite}};
     warm_up(vault);
@@ -252,7 +252,7 @@ TEST_CASE("a session in which the device failed is closed, and the next seal wor
 }
 
 TEST_CASE("a device error while opening is told from a changed envelope") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const EnvelopeEncryptor vault{ring_on(hsm.host())};
   const Bytes sealed = vault.seal(secret().view(), kNoContext);
   // Once: the token was in trouble, and is not any more.
@@ -278,11 +278,11 @@ TEST_CASE("a device error while opening is told from a changed envelope") {
 }
 
 TEST_CASE("eight threads make do with the three sessions that a token gives") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const auto store = memory_ring_store();
   { const auto ring = KeyRing::create(store, pkcs11_provider(hsm.host()), {.token = "one"}, RingPin::in_process()); }
   REQUIRE(hsm.open_sessions() == 0);
-  hsm.limit_sessions(3);
+  hsm.apply("session_limit 3");
   const EnvelopeEncryptor vault{KeyRing::open(store, pkcs11_provider(hsm.host()), RingPin::in_process())};
   hsm.reset();
   CHECK(seal_and_open_in_eight_threads(vault) == 1600);
@@ -295,14 +295,14 @@ TEST_CASE("eight threads make do with the three sessions that a token gives") {
 }
 
 TEST_CASE("a token that gives no second session is unusable, and works when it does") {
-  const CountedHsm hsm;
+  const FaultyHsm hsm;
   const auto store = memory_ring_store();
   { const auto ring = KeyRing::create(store, pkcs11_provider(hsm.host()), {.token = "one"}, RingPin::in_process()); }
-  hsm.limit_sessions(1);
+  hsm.apply("session_limit 1");
   const auto provider = pkcs11_provider(hsm.host());
   const auto open = [&] { return KeyRing::open(store, provider, RingPin::in_process()); };
   CHECK(error_of<TokenError>(open).rv_name() == "CKR_SESSION_COUNT");
-  hsm.limit_sessions(0);
+  hsm.apply("session_limit off");
   CHECK(seal_and_open_in_eight_threads(EnvelopeEncryptor{open()}) == 1600);
   CHECK(hsm.calls("C_Login") == 2);  // the ring's maker, and this provider once
 }

@@ -12,7 +12,7 @@
 #include "crypto/crypto.hpp"
 #include "keywrap/key_label.hpp"
 #include "pkcs11/session_access.hpp"
-#include "support/forwarding.hpp"
+#include "support/faultyhsm.hpp"
 
 namespace hsmseal::test {
 
@@ -24,7 +24,7 @@ inline Bytes random_id() {
 }
 
 /// A session beside the provider's own, as another program of the process would have it.
-inline Pkcs11Session logged_in(const CountedHsm& hsm, const std::string& label) {
+inline Pkcs11Session logged_in(const FaultyHsm& hsm, const std::string& label) {
   Pkcs11Session session{hsm.module(), {.label = label}};
   session.login(hsm.binding(label).pin);
   return session;
