@@ -22,9 +22,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// Set in the namespaces, to the namespace of mounts outside.
 constexpr const char* kInside = "HSMSEAL_TEST_IN_NAMESPACES";
 constexpr const char* kUnshare = "unshare --mount --ipc --pid --fork --mount-proc --kill-child";
 const fs::path kNotedDaemon = "/run/pkcsslotd.pid";
+
+std::string mounts() { return fs::read_symlink("/proc/self/ns/mnt").string(); }
 
 /// What keeps these tests from running here; empty if nothing does.
 std::string obstacle() {
@@ -105,7 +108,7 @@ bool OpenCryptoki::ran_in_namespaces() {
   const auto name = Catch::getResultCapture().getCurrentTestName();
   // The shell is the first process there and takes care of daemons that end.
   const int status =
-      std::system(fmt::format("{}=1 {} sh -c '\"$0\" \"$@\"; exit $?' {} {} > {} 2>&1", kInside, kUnshare,
+      std::system(fmt::format("{}='{}' {} sh -c '\"$0\" \"$@\"; exit $?' {} {} > {} 2>&1", kInside, mounts(), kUnshare,
                               shell_word(program.string()), shell_word(as_filter(name)), output.string())
                       .c_str());
   const std::string said = content_of(output);
@@ -117,15 +120,18 @@ bool OpenCryptoki::ran_in_namespaces() {
 }
 
 OpenCryptoki::OpenCryptoki() : pin_(seven_digits()) {
+  // Or it would hide the files of the machine's own daemons from them.
+  const char* outside = std::getenv(kInside);
+  if (outside == nullptr || mounts() == outside) throw std::runtime_error("not in namespaces of its own");
   run(kPlaces);
   start_daemon();
   const std::string so_pin = seven_digits();
   const auto configure = [](std::string_view lines, std::string_view action) {
     run(fmt::format("printf '{}' | pkcsconf {} -c 0 > /dev/null 2>&1", lines, action));
   };
-  configure(fmt::format("87654321\\n{}\\n", kLabel), "-I");
-  configure(fmt::format("87654321\\n{0}\\n{0}\\n", so_pin), "-P");
-  configure(fmt::format("{0}\\n{1}\\n{1}\\n", so_pin, pin_), "-u");
+  configure(fmt::format(R"(87654321\n{}\n)", kLabel), "-I");
+  configure(fmt::format(R"(87654321\n{0}\n{0}\n)", so_pin), "-P");
+  configure(fmt::format(R"({0}\n{1}\n{1}\n)", so_pin, pin_), "-u");
   // It returns 0, whatever happened.
   run("pkcsconf -t 2>&1 | grep -q USER_PIN_INITIALIZED");
 }

@@ -14,6 +14,7 @@ namespace hsmseal::test {
 namespace {
 
 bool serves(const std::filesystem::path& folder, DirectoryUse use) {
+  if (use == DirectoryUse::Disk) return false;
   struct statvfs status {};
   if (::access(folder.c_str(), W_OK) != 0 || ::statvfs(folder.c_str(), &status) != 0) return false;
   return use == DirectoryUse::Data || (status.f_flag & ST_NOEXEC) == 0;
@@ -57,7 +58,7 @@ SoftHsm& SoftHsm::instance() {
   return softhsm;
 }
 
-SoftHsm::SoftHsm(const std::vector<std::string>& labels) : labels_(labels) {
+SoftHsm::SoftHsm(const std::vector<std::string>& labels, DirectoryUse where) : directory_(where), labels_(labels) {
   std::filesystem::create_directory(directory() / "tokens");
   conf_ = write_file("softhsm2.conf", fmt::format("directories.tokendir = {}\nobjectstore.backend = file\n"
                                                   "log.level = ERROR\nslots.removable = false\n",

@@ -18,6 +18,7 @@ void run(const std::string& command_line);
 /// What a private directory is for: some systems forbid to run code from where there is memory for data.
 enum class DirectoryUse {
   Data,       ///< in memory where there is some
+  Disk,       ///< not in memory, for what takes its time there
   Libraries,  ///< where code may be loaded from
 };
 
@@ -46,7 +47,7 @@ class SoftHsm {
   static SoftHsm& instance();
 
   /// Makes tokens with these labels; no driver is loaded.
-  explicit SoftHsm(const std::vector<std::string>& labels);
+  explicit SoftHsm(const std::vector<std::string>& labels, DirectoryUse where = DirectoryUse::Data);
   SoftHsm(const SoftHsm&) = delete;
   SoftHsm& operator=(const SoftHsm&) = delete;
 
