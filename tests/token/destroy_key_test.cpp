@@ -242,7 +242,7 @@ TEST_CASE("a wrapper that knew a destroyed key looks for it again instead of usi
     CHECK_THROWS_AS(wrapper->unwrap(wrapped, {}), KeyNotFoundError);
     CHECK(keys.hsm.calls("C_EncryptInit") == 0);
     CHECK(keys.hsm.calls("C_DecryptInit") == 0);
-    CHECK(keys.hsm.calls("C_FindObjectsInit") == 2);
+    CHECK(keys.hsm.calls("C_FindObjectsInit") == 2 * 4);  // a key may come to a group's members late
   }
   // Another key's wrapper goes on with its handle.
   keys.hsm.reset();

@@ -77,14 +77,20 @@ TEST_CASE("a token in trouble is told from a ciphertext that does not open, with
   for (const unsigned long rv : {CKR_DEVICE_ERROR, CKR_GENERAL_ERROR, CKR_FUNCTION_FAILED}) {
     salvage.hsm.fail_next("C_Decrypt", rv);
     CHECK(salvage.opens());
-    // Neither does the token show the key then.
+    // Neither does the token show the key then, until it was logged in to again.
     salvage.hsm.fail_next("C_Decrypt", rv, 1);
     salvage.hsm.fail_next("C_GetAttributeValue", rv, 1);
+    CHECK(salvage.opens());
+    salvage.hsm.fail_next("C_Decrypt", rv, 1000);
+    salvage.hsm.fail_next("C_GetAttributeValue", rv, 1000);
     CHECK(error_of<TokenError>([&] { return salvage.opens(); }).rv() == rv);
+    salvage.hsm.fail_next("C_Decrypt", rv, 0);
+    salvage.hsm.fail_next("C_GetAttributeValue", rv, 0);
+    CHECK(salvage.opens());
   }
   for (const unsigned long rv : {CKR_HOST_MEMORY, CKR_SESSION_HANDLE_INVALID, CKR_KEY_HANDLE_INVALID}) {
     salvage.hsm.fail_next("C_Decrypt", rv);
-    CHECK(error_of<TokenError>([&] { return salvage.opens(); }).rv() == rv);
+    CHECK(salvage.opens());
   }
   CHECK(salvage.opens());
 }

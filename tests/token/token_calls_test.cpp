@@ -230,7 +230,7 @@ TEST_CASE("sessions end with the ring that used them, without a logout") {
   CHECK(hsm.calls("C_Finalize") == 0);
 }
 
-TEST_CASE("a session in which the device failed is closed, and the next seal works") {
+TEST_CASE("a session in which the device failed is closed, and another one seals") {
   const FaultyHsm hsm;
   for (const Suite suite : {Suite::DataKey, Suite::Token}) {
     const EnvelopeEncryptor vault{ring_on(hsm.host()), {.suite = suite}};
@@ -238,13 +238,8 @@ TEST_CASE("a session in which the device failed is closed, and the next seal wor
     const unsigned long open_before = hsm.open_sessions();
     hsm.reset();
     hsm.fail_next("C_Encrypt", CKR_DEVICE_ERROR);
-    const auto error = error_of<TokenError>([&] { return vault.seal(secret().view(), kNoContext); });
-    CHECK(error.function() == "C_Encrypt");
-    CHECK(error.rv() == CKR_DEVICE_ERROR);
-    CHECK(error.retryable());
-    CHECK(hsm.calls("C_CloseSession") == 1);
-    CHECK(hsm.open_sessions() == open_before - 1);
     CHECK(vault.open(vault.seal(secret().view(), kNoContext), kNoContext).text() == secret().text());
+    CHECK(hsm.calls("C_CloseSession") == 1);
     CHECK(hsm.calls("C_OpenSession") == 1);
     CHECK(hsm.open_sessions() == open_before);
     CHECK(hsm.calls("C_Login") == 0);
@@ -262,12 +257,15 @@ TEST_CASE("a device error while opening is told from a changed envelope") {
   }
   // For good: it is not the envelope's fault.
   hsm.fail_next("C_Decrypt", CKR_DEVICE_ERROR, 1000);
-  CHECK(error_of<TokenError>([&] { return vault.open(sealed, kNoContext); }).rv() == CKR_DEVICE_ERROR);
+  const auto error = error_of<TokenError>([&] { return vault.open(sealed, kNoContext); });
+  CHECK(error.function() == "C_Decrypt");
+  CHECK(error.rv() == CKR_DEVICE_ERROR);
+  CHECK(error.retryable());
   hsm.fail_next("C_Decrypt", CKR_DEVICE_ERROR, 0);
-  // Codes that are not about the ciphertext are handed on.
+  // Codes that are not about the ciphertext lead to another session or another search.
   for (const unsigned long rv : {CKR_HOST_MEMORY, CKR_SESSION_HANDLE_INVALID, CKR_KEY_HANDLE_INVALID}) {
     hsm.fail_next("C_Decrypt", rv);
-    CHECK(error_of<TokenError>([&] { return vault.open(sealed, kNoContext); }).rv() == rv);
+    CHECK(vault.open(sealed, kNoContext).text() == secret().text());
   }
   hsm.reset();
   Bytes changed = sealed;
