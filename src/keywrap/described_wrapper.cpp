@@ -85,7 +85,8 @@ class DescribedWrapper::Retries {
         life->pool().shrink();
         [[fallthrough]];
       case Reaction::Pause:
-        return pauses_ < kMostPauses && pause_for(kFirstPause * (1U << pauses_++));
+        if (pauses_ < kMostPauses) return pause_for(kFirstPause * (1U << pauses_++));
+        return ++failures_ == 1 && after(error, life, found);  // busy for too long: something else is the matter
       case Reaction::FindKey:
         if (found != nullptr) found->forget();
         return once();

@@ -19,14 +19,25 @@ struct TokenAndKeys {
   std::vector<pkcs11::ListedKey> keys;
 };
 
-TokenAndKeys keys_in(TokenConnection& token, const RingId& ring) {
-  const auto life = token.connect(nullptr, 0);
-  auto session = life->pool().acquire();
+TokenAndKeys keys_in(const Life& life, const RingId& ring) {
+  auto session = life.pool().acquire();
   auto keys = pkcs11::SessionAccess::list_keys(
       *session, [&](std::string_view label) { return version_in(label, ring).has_value(); });
   // Afterwards: what was listed while somebody logged the process out is not all that there is.
   pkcs11::SessionAccess::check_private_keys_visible(*session);
-  return {life->token(), std::move(keys)};
+  return {life.token(), std::move(keys)};
+}
+
+/// Looking changes nothing, so it may be done again.
+TokenAndKeys keys_once_more(TokenConnection& token, const RingId& ring) {
+  const auto life = token.connect(nullptr, 0);
+  try {
+    return keys_in(*life, ring);
+  } catch (const TokenError& error) {
+    if (!error.retryable()) throw;
+    token.lost(life, pkcs11::reaction(error.function(), error.rv(), token.attempt(0)), error, 0);
+  }
+  return keys_in(*token.connect(nullptr, 0), ring);
 }
 
 }  // namespace
@@ -37,7 +48,7 @@ std::vector<FoundKey> find_ring_keys(const std::vector<std::shared_ptr<TokenConn
   std::map<TokenIdentity, std::set<KeyIdentity>> shown;
   std::vector<FoundKey> found;
   for (const auto& token : tokens) {
-    const auto [info, keys] = token->run([token, ring] { return keys_in(*token, ring); });
+    const auto [info, keys] = token->run([token, ring] { return keys_once_more(*token, ring); });
     // Every alias is asked, even if it looks like a token seen before: should two tokens be told apart by nothing but
     // their keys, none of these is overlooked.
     auto& shown_before = shown[{info.label, info.serial, info.model, info.manufacturer}];

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "pkcs11/session_access.hpp"
+#include "platform/platform.hpp"
 
 namespace hsmseal::keywrap {
 
@@ -18,10 +19,24 @@ namespace {
 
 constexpr std::chrono::milliseconds kFirstPause{20};
 constexpr unsigned kMostTries = 6;
+constexpr std::chrono::seconds kLockPatience{2};
 
 Attempt attempt_after(unsigned failures) noexcept {
   if (failures == 0) return Attempt::First;
   return failures == 1 ? Attempt::Second : Attempt::Later;
+}
+
+/// Processes that start on one driver at the same moment disturb each other: SoftHSM 2.6.1 misses tokens in C_Initialize
+/// while another process is in C_Login. A lock that is not to be had is no reason not to start.
+std::optional<platform::PathLock> one_start_at_a_time(const std::filesystem::path& driver) {
+  try {
+    const auto patience = std::min<std::chrono::steady_clock::duration>(kLockPatience,
+                                                                        Deadline::current() - std::chrono::steady_clock::now());
+    return std::optional<platform::PathLock>{std::in_place, driver,
+                                             std::chrono::duration_cast<std::chrono::milliseconds>(patience)};
+  } catch (const InvalidArgumentError&) {
+    return std::nullopt;
+  }
 }
 
 /// Whether a mean of recovery is meant, and not the caller or the operator.
@@ -156,6 +171,7 @@ Attempt TokenConnection::attempt(unsigned failures_before) const noexcept {
 // --- the ladder --------------------------------------------------------------------------------------------------------
 
 std::shared_ptr<Life> TokenConnection::climb(const Identity* expected, Reaction rung, Version version) {
+  const std::optional<platform::PathLock> alone = one_start_at_a_time(driver_.library);
   if (rung == Reaction::Restart && module_) {
     std::uint64_t cause = CKR_GENERAL_ERROR;
     {
@@ -190,7 +206,7 @@ Reaction TokenConnection::next_rung(const TokenError& error, unsigned tries) {
   }
   const auto pause = kFirstPause * (1U << (tries - 1));
   if (tries == kMostTries || std::chrono::steady_clock::now() + pause >= Deadline::current()) throw;
-  if (rung != Reaction::Restart) std::this_thread::sleep_for(pause);
+  std::this_thread::sleep_for(pause);
   return rung;
 }
 

@@ -84,7 +84,7 @@ struct TrustedLibrary {
 /// Replaces a file, or makes it, with mode 600: a reader finds the old content or the new, whole, even after a crash.
 ///
 /// A link is refused: the new file would take the link's place and not that of what it leads to. Two processes that
-/// replace a file because of what they read in it need a FolderLock as well.
+/// replace a file because of what they read in it need a PathLock as well.
 /// @throws InvalidArgumentError  with the system's reason, or for a folder that read_trusted_file() refuses. The old file
 ///         is as it was, unless only the folder could not be forced to the disk.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
@@ -97,17 +97,18 @@ void check_can_replace(const std::filesystem::path& path);
 /// @throws InvalidArgumentError  with the system's reason; no file of ours is left.
 void write_new_file(const std::filesystem::path& path, std::string_view content);
 
-/// Excludes the other threads and processes of this host that lock a folder, while the object lives. Leaves no file.
+/// Excludes the other threads and processes of this host that lock a folder or a file, while the object lives. Leaves no
+/// file.
 ///
-/// Whoever may read the folder can hold its lock, so it is not waited for without an end.
-class FolderLock {
+/// Whoever may read what is locked can hold the lock, so it is not waited for without an end.
+class PathLock {
  public:
-  /// @throws InvalidArgumentError  no such folder, or it was locked by others for the whole of `patience`.
-  explicit FolderLock(const std::filesystem::path& folder,
+  /// @throws InvalidArgumentError  nothing there to lock, or it was locked by others for the whole of `patience`.
+  explicit PathLock(const std::filesystem::path& path,
                       std::chrono::milliseconds patience = std::chrono::seconds{2});
-  FolderLock(const FolderLock&) = delete;
-  FolderLock& operator=(const FolderLock&) = delete;
-  ~FolderLock();
+  PathLock(const PathLock&) = delete;
+  PathLock& operator=(const PathLock&) = delete;
+  ~PathLock();
 
  private:
   std::intptr_t handle_;

@@ -327,8 +327,8 @@ void write_new_file(const std::filesystem::path& path, std::string_view content)
   file.keep();
 }
 
-FolderLock::FolderLock(const std::filesystem::path& folder, std::chrono::milliseconds patience)
-    : handle_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+PathLock::PathLock(const std::filesystem::path& path, std::chrono::milliseconds patience)
+    : handle_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
   const auto end = std::chrono::steady_clock::now() + patience;
   while (handle_ < 0 || ::flock(static_cast<int>(handle_), LOCK_EX | LOCK_NB) != 0) {
     const int error = errno;
@@ -338,12 +338,12 @@ FolderLock::FolderLock(const std::filesystem::path& folder, std::chrono::millise
       continue;
     }
     if (handle_ >= 0) ::close(static_cast<int>(handle_));
-    throw InvalidArgumentError(fmt::format("folder '{}' cannot be locked: {}", folder.string(),
+    throw InvalidArgumentError(fmt::format("'{}' cannot be locked: {}", path.string(),
                                            taken ? "others hold its lock" : reason(error)));
   }
 }
 
-FolderLock::~FolderLock() {
+PathLock::~PathLock() {
   // Closing is not enough: a child that was forked meanwhile would hold the lock for as long as it lives.
   ::flock(static_cast<int>(handle_), LOCK_UN);
   ::close(static_cast<int>(handle_));

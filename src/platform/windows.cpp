@@ -424,7 +424,7 @@ void write_new_file(const std::filesystem::path& path, std::string_view content)
 }
 
 /// A mutex named after the folder: a folder itself cannot be locked.
-FolderLock::FolderLock(const std::filesystem::path& folder, std::chrono::milliseconds patience) {
+PathLock::PathLock(const std::filesystem::path& folder, std::chrono::milliseconds patience) {
   const FileIdentity id = identity_of(open_file(folder, "folder", 0), folder);
   const std::wstring name = utf16(fmt::format("Global\\hsmseal-{:016x}-{:016x}", id.device, id.inode));
   Handle mutex{::CreateMutexW(nullptr, FALSE, name.c_str())};
@@ -441,7 +441,7 @@ FolderLock::FolderLock(const std::filesystem::path& folder, std::chrono::millise
   }
 }
 
-FolderLock::~FolderLock() {
+PathLock::~PathLock() {
   const Handle mutex{reinterpret_cast<HANDLE>(handle_)};
   ::ReleaseMutex(mutex.get());
 }

@@ -230,7 +230,7 @@ bool PinKeeper::seen(const Body& body, const Mac& mac, const SecretBytes& ring_k
 
 /// Writes what is remembered, unless another process was faster.
 bool PinKeeper::write() {
-  std::optional<platform::FolderLock> folder;
+  std::optional<platform::PathLock> folder;
   try {
     folder.emplace(file_.parent_path());
   } catch (const InvalidArgumentError& error) {
@@ -253,7 +253,7 @@ void PinKeeper::accept(const Body& body, const Mac& mac, const SecretBytes& ring
   const PinnedRing accepted{body.id, body.generation, mac, key_check(ring_key)};
   if (last_) check_same_ring(*last_, body);
   if (!file_.empty()) {
-    const platform::FolderLock folder{file_.parent_path()};
+    const platform::PathLock folder{file_.parent_path()};
     if (const auto in_file = stored()) check_same_ring(*in_file, body);
     platform::write_file_atomically(file_, to_text(accepted));
   }

@@ -22,7 +22,7 @@
 
 using namespace hsmseal;
 using namespace std::chrono_literals;
-using platform::FolderLock;
+using platform::PathLock;
 using platform::read_trusted_file;
 using platform::write_file_atomically;
 using platform::write_new_file;
@@ -360,13 +360,13 @@ TEST_CASE("a writer that is killed leaves the old file or the new, and at most o
 
 TEST_CASE("a folder's lock excludes other threads, and leaves no file") {
   const Place place;
-  std::optional<FolderLock> held{place.folder};
-  const std::string message = message_of<InvalidArgumentError>([&] { FolderLock{place.folder, 10ms}; });
+  std::optional<PathLock> held{place.folder};
+  const std::string message = message_of<InvalidArgumentError>([&] { PathLock{place.folder, 10ms}; });
   CHECK(contains(message, place.folder.string()));
   CHECK(contains(message, "others hold its lock"));
   std::atomic<bool> locked = false;
   std::thread waiting{[&] {
-    const FolderLock lock{place.folder, 60s};
+    const PathLock lock{place.folder, 60s};
     locked = true;
   }};
   CHECK_FALSE(locked);
@@ -380,9 +380,9 @@ TEST_CASE("a folder's lock excludes other processes, under whatever name they kn
   const Place place;
   const fs::path link = place.folder / "link";
   fs::create_directory_symlink(place.folder, link);
-  const auto excluded = [&] { return throws_invalid_argument([&] { FolderLock{link, 10ms}; }); };
+  const auto excluded = [&] { return throws_invalid_argument([&] { PathLock{link, 10ms}; }); };
   {
-    const FolderLock held{place.folder};
+    const PathLock held{place.folder};
     CHECK(exit_status_of(excluded) == 0);
   }
   CHECK(exit_status_of(excluded) == 1);
@@ -393,29 +393,29 @@ TEST_CASE("a folder's lock goes with its owner, and does not stay with its owner
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
   Child owner{[&] {
-    const FolderLock held{place.folder};
+    const PathLock held{place.folder};
     (void)!::write(ends[1], "!", 1);
     for (;;) ::pause();
     return true;
   }};
   char told = 0;
   REQUIRE(::read(ends[0], &told, 1) == 1);
-  CHECK_THROWS_AS((FolderLock{place.folder, 10ms}), InvalidArgumentError);
+  CHECK_THROWS_AS((PathLock{place.folder, 10ms}), InvalidArgumentError);
   owner.kill();
-  std::optional<FolderLock> held{std::in_place, place.folder, 10ms};
+  std::optional<PathLock> held{std::in_place, place.folder, 10ms};
   const Child heir{[] {
     for (;;) ::pause();
     return true;
   }};
   held.reset();
-  CHECK_NOTHROW(FolderLock{place.folder, 10ms});
+  CHECK_NOTHROW(PathLock{place.folder, 10ms});
 }
 
 TEST_CASE("only a folder that is there can be locked") {
   const Place place;
   put(place.file, "x");
   for (const auto& path : {place.file, place.folder / "no folder"}) {
-    CHECK(contains(message_of<InvalidArgumentError>([&] { FolderLock{path}; }), path.string()));
+    CHECK(contains(message_of<InvalidArgumentError>([&] { PathLock{path}; }), path.string()));
   }
 }
 
@@ -424,7 +424,7 @@ TEST_CASE("no change is lost that is made under a folder's lock") {
   write_file_atomically(place.file, "0");
   const auto count = [&] {
     for (int i = 0; i < 20; ++i) {
-      const FolderLock lock{place.folder, 60s};
+      const PathLock lock{place.folder, 60s};
       write_file_atomically(place.file, std::to_string(std::stoi(read_trusted_file(place.file, kMost).value()) + 1));
     }
   };

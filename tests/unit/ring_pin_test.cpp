@@ -281,7 +281,7 @@ TEST_CASE("a folder whose lock somebody keeps does not stop a process") {
   place.put(pinned(5));
   PinKeeper keeper{place.file, Missing::Refuse};
   {
-    const platform::FolderLock held{place.folder};
+    const platform::PathLock held{place.folder};
     CHECK_FALSE(see(keeper, 6));
     CHECK_NAMES(keeper.failure(), "lock");
   }
