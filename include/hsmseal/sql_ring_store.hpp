@@ -52,6 +52,9 @@ struct SqlOptions {
 ///
 /// Thread safety: members may run concurrently; one connection serves them in turn. A file of SQLite serves the
 /// processes of one host; it must not lie on a network's file system.
+/// Fork: a child makes a connection of its own at its first call. Its parent's it neither uses nor closes, so that both
+/// go on, and keeps open what it inherited until it ends. With SQLite, and over ODBC, fork while no thread is in a member:
+/// all members throw StoreError otherwise in a child that does not start a program.
 /// Blocking: with PostgreSQL a call takes at most about four times SqlOptions::timeout, or eight if it stores a record and
 /// cannot find out whether it did; more if connecting takes the two seconds that libpq grants at least, if the URL has a
 /// connect_timeout of its own, or several hosts. A thread of the store's own cuts the connection off then, so that a

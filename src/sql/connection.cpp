@@ -17,6 +17,7 @@
 
 #include <hsmseal/error.hpp>
 
+#include "sql/of_process.hpp"
 #include "sql/schema.hpp"
 
 namespace hsmseal::sql {
@@ -118,8 +119,8 @@ using Session = std::unique_ptr<soci::session, SessionCloser>;
 
 Session open_odbc_session(const Location& location, std::chrono::milliseconds timeout) {
   // PostgreSQL's driver calls setlocale() when it connects, which two threads must not do at once.
-  static std::mutex one_at_a_time;
-  const std::scoped_lock lock{one_at_a_time};
+  static auto* const one_at_a_time = new OfProcess<std::mutex>;
+  const std::scoped_lock lock{one_at_a_time->get([](const std::mutex*) { return std::mutex{}; })};
   try_odbc(location, timeout);
   soci::connection_parameters parameters{soci::odbc, location.connect};
   parameters.set_option(soci::odbc_option_driver_complete, std::to_string(SQL_DRIVER_NOPROMPT));

@@ -1,6 +1,7 @@
 #include <hsmseal/sql_ring_store.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -11,6 +12,7 @@
 #include <hsmseal/error.hpp>
 
 #include "sql/connection.hpp"
+#include "sql/of_process.hpp"
 #include "sql/tables.hpp"
 
 namespace hsmseal {
@@ -35,20 +37,46 @@ struct Unanswered {
   std::string reason;
 };
 
+/// The connection, and what it takes to use it.
+struct Link {
+  Link(const sql::Location& location, const SqlOptions& options, bool used) : was_there(used) {
+    if (location.backend == sql::Backend::Postgresql) deadline.emplace(2 * options.timeout);
+  }
+  Link(const Link&) = delete;
+  Link& operator=(const Link&) = delete;
+  ~Link() {
+    // Its thread has been started if there is a connection, so that nothing is thrown.
+    if (!connection) return;
+    const CallDeadline::Call closing{limit()};
+    connection.reset();
+  }
+  [[nodiscard]] CallDeadline* limit() { return deadline ? &*deadline : nullptr; }
+
+  std::mutex mutex;
+  std::atomic<bool> in_use = false;      ///< for a child, which cannot ask the mutex
+  std::optional<CallDeadline> deadline;  ///< of PostgreSQL
+  std::unique_ptr<Connection> connection;
+  bool was_there;  ///< the database has been used: if its file is missing now, it is not to be made
+};
+
+/// A call on the link, while it lives; one at a time.
+class Use {
+ public:
+  explicit Use(Link& link) : link_(link), lock_(link.mutex), limited_(link.limit()) { link.in_use = true; }
+  Use(const Use&) = delete;
+  Use& operator=(const Use&) = delete;
+  ~Use() { link_.in_use = false; }
+
+ private:
+  Link& link_;
+  const std::scoped_lock<std::mutex> lock_;
+  const CallDeadline::Call limited_;
+};
+
 class SqlRingStore final : public RingStore {
  public:
   SqlRingStore(sql::Location location, SqlOptions options)
-      : location_(std::move(location)), options_(std::move(options)) {
-    if (location_.backend == sql::Backend::Postgresql) deadline_.emplace(2 * options_.timeout);
-  }
-  SqlRingStore(const SqlRingStore&) = delete;
-  SqlRingStore& operator=(const SqlRingStore&) = delete;
-  ~SqlRingStore() override {
-    // Its thread has been started if there is a connection, so that nothing is thrown.
-    if (!connection_) return;
-    const CallDeadline::Call closing{limit()};
-    connection_.reset();
-  }
+      : location_(std::move(location)), options_(std::move(options)) {}
 
   [[nodiscard]] std::optional<RingRecord> load() override;
   [[nodiscard]] std::optional<RingHead> head() override;
@@ -58,9 +86,9 @@ class SqlRingStore final : public RingStore {
   [[nodiscard]] Timestamp now() override;
 
  private:
-  [[nodiscard]] CallDeadline* limit() { return deadline_ ? &*deadline_ : nullptr; }
-  [[nodiscard]] std::string reason_of(const soci::soci_error& error);
-  Connection& connected();
+  Link& link();
+  [[nodiscard]] std::string reason_of(const soci::soci_error& error, Link& at) const;
+  Connection& connected(Link& at) const;
   template <typename Work>
   auto call(std::string_view what, Retry retry, const Work& work);
   bool swap(Connection& at, const std::optional<RingHead>& expected, const RingRecord& record);
@@ -68,47 +96,58 @@ class SqlRingStore final : public RingStore {
 
   const sql::Location location_;
   const SqlOptions options_;
-  std::mutex mutex_;
-  std::optional<CallDeadline> deadline_;  ///< of PostgreSQL
-  std::unique_ptr<Connection> connection_;
-  bool was_there_ = false;  ///< the database has been used: if its file is missing now, it is not to be made
+  sql::OfProcess<Link> link_;
 };
 
-std::string SqlRingStore::reason_of(const soci::soci_error& error) {
-  if (deadline_ && deadline_->passed()) {
+/// @throws StoreError  the process was forked while it was in SQLite or in ODBC's libraries.
+Link& SqlRingStore::link() {
+  return link_.get([this](const Link* parents) {
+    // Those libraries share mutexes, and SQLite what it knows of locked files, among all connections of a process: the
+    // child would wait without end, or read and write what it takes for locked.
+    if (parents != nullptr && parents->in_use && location_.backend != sql::Backend::Postgresql) {
+      throw StoreError(described(location_) +
+                       ": this process was forked while another thread used the database; fork when none does, or let "
+                       "the child start a program");
+    }
+    return Link{location_, options_, parents != nullptr && parents->was_there};
+  });
+}
+
+std::string SqlRingStore::reason_of(const soci::soci_error& error, Link& at) const {
+  if (at.deadline && at.deadline->passed()) {
     return fmt::format("it did not answer within {} ms", 2 * options_.timeout.count());
   }
   return reason_of_failure(error.get_error_message(), location_);
 }
 
-Connection& SqlRingStore::connected() {
-  if (connection_ && !connection_->in_place()) connection_.reset();
-  if (!connection_) {
-    connection_ = std::make_unique<Connection>(location_, options_.timeout,
-                                               was_there_ ? IfMissing::Refuse : IfMissing::Make, limit());
-    was_there_ = true;
+Connection& SqlRingStore::connected(Link& at) const {
+  if (at.connection && !at.connection->in_place()) at.connection.reset();
+  if (!at.connection) {
+    at.connection = std::make_unique<Connection>(location_, options_.timeout,
+                                                 at.was_there ? IfMissing::Refuse : IfMissing::Make, at.limit());
+    at.was_there = true;
   }
-  return *connection_;
+  return *at.connection;
 }
 
 /// Runs `work` on the connection, one call at a time. A call that failed leaves no connection behind.
 template <typename Work>
 auto SqlRingStore::call(std::string_view what, Retry retry, const Work& work) {
-  const std::scoped_lock lock{mutex_};
-  const CallDeadline::Call limited{limit()};
+  Link& at = link();
+  const Use use{at};
   const auto begin = Clock::now();
   for (bool again = false;; again = true) {
-    const bool retried = !again && (retry == Retry::Once || connection_ != nullptr);
+    const bool retried = !again && (retry == Retry::Once || at.connection != nullptr);
     try {
-      return work(connected());
+      return work(connected(at));
     } catch (const soci::soci_error& error) {
-      const auto reason = reason_of(error);
-      connection_.reset();
+      const auto reason = reason_of(error, at);
+      at.connection.reset();
       // Not after a wait for somebody's lock, which would be as long a second time.
       if (retried && Clock::now() - begin < options_.timeout / 2) continue;
       throw StoreError(fmt::format("{}: cannot {}: {}", described(location_), what, reason));
     } catch (...) {
-      connection_.reset();
+      at.connection.reset();
       throw;
     }
   }
@@ -187,7 +226,7 @@ bool SqlRingStore::swap(Connection& at, const std::optional<RingHead>& expected,
     // PostgreSQL's ODBC driver has said yes to a commit of a connection that was dead.
     if (tables.newest() == record) return true;
   } catch (const soci::soci_error& error) {
-    throw Unanswered{reason_of(error)};
+    throw Unanswered{reason_of(error, link())};
   } catch (const StoreError& error) {
     throw Unanswered{error.what()};
   }
@@ -240,18 +279,18 @@ Fate fate_of(Connection& at, const std::string& ring, const std::optional<RingHe
 bool SqlRingStore::find_out(const std::optional<RingHead>& expected, const RingRecord& record,
                             const std::string& reason) {
   constexpr std::chrono::milliseconds kPause{20};
-  const std::scoped_lock lock{mutex_};
-  const CallDeadline::Call limited{limit()};
+  Link& at = link();
+  const Use use{at};
   const auto deadline = Clock::now() + options_.timeout;
   std::string obstacle = "others change the ring";
   for (auto fate = Fate::Unknown; Clock::now() < deadline; std::this_thread::sleep_for(kPause)) {
     try {
-      fate = fate_of(connected(), options_.ring, expected, record);
+      fate = fate_of(connected(at), options_.ring, expected, record);
     } catch (const soci::soci_error& error) {
-      obstacle = reason_of(error);
-      connection_.reset();
+      obstacle = reason_of(error, at);
+      at.connection.reset();
     } catch (const StoreError& error) {
-      connection_.reset();
+      at.connection.reset();
       obstacle = error.what();
     }
     if (fate == Fate::Stored) return true;

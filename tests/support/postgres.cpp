@@ -67,7 +67,12 @@ PostgresServer::PostgresServer() : own_(std::make_unique<ScratchDirectory>()), f
 }
 
 PostgresServer::~PostgresServer() {
-  if (own_) control("-m immediate -w stop 2> /dev/null || true");
+  if (!own_) return;
+  if (::getpid() == maker_) {
+    control("-m immediate -w stop 2> /dev/null || true");
+  } else {
+    static_cast<void>(own_.release());  // the parent's folder, with its server
+  }
 }
 
 fs::path PostgresServer::leave_running() {

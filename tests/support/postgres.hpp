@@ -4,6 +4,8 @@
 #include <memory>
 #include <string>
 
+#include <unistd.h>
+
 #include "support/softhsm.hpp"
 
 namespace hsmseal::test {
@@ -63,6 +65,7 @@ class PostgresServer {
   void control(const std::string& arguments) const;
   void signal_all(int signal) const;
 
+  const pid_t maker_ = ::getpid();  ///< its children exit() too
   std::unique_ptr<ScratchDirectory> own_;
   std::filesystem::path folder_;
 };
