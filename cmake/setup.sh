@@ -9,6 +9,7 @@
 # and for those who change it, each in a build of its own:
 #
 #   sh cmake/setup.sh soak       test's long ones at full length: hundreds of kills, a minute of load
+#   sh cmake/setup.sh bench      what hsmseal costs on top of a token, and how it scales; no test
 #   sh cmake/setup.sh docs       the reference of the public headers, where a warning is an error
 #   sh cmake/setup.sh lint       clang-format and clang-tidy
 #   sh cmake/setup.sh asan       clang with AddressSanitizer and UndefinedBehaviorSanitizer
@@ -39,6 +40,7 @@ case $goal in
   build) stages="deps configure build" ;;
   deps) stages="deps" ;;
   soak) stages="deps configure build soak" ;;
+  bench) stages="deps bench" ;;
   docs | lint) stages="deps configure $goal" ;;
   debian13 | packages) stages="deps configure $goal" ;;
   asan | tsan | clang) stages="deps $goal" ;;
@@ -89,11 +91,12 @@ quietly() {
 
 library_packages="g++ cmake ninja-build pkg-config libfmt-dev libp11-kit-dev nlohmann-json3-dev libcli11-dev softhsm2
   libsoci-dev libboost-dev libpq-dev libsqlite3-dev unixodbc-dev"
-test_packages="catch2 opensc opencryptoki python3 python3-cryptography ccache"
+test_packages="catch2 opensc python3 python3-cryptography ccache"
 packages=$library_packages
-[ "$goal" = demo ] || packages="$packages $test_packages git postgresql odbc-postgresql libsqliteodbc"
+[ "$goal" = demo ] || packages="$packages $test_packages opencryptoki git postgresql odbc-postgresql libsqliteodbc"
 for one in $stages; do
   case $one in
+    bench) packages="$packages libbenchmark-dev" ;;
     docs) packages="$packages doxygen" ;;
     lint) packages="$packages clang-format-14 clang-tidy-14" ;;
     asan) packages="$packages clang-14 libclang-rt-14-dev" ;;
@@ -222,6 +225,15 @@ tests() {
 stage_demo() { sh examples/with_tokens.sh "$build/examples/rotate_credentials"; }
 stage_test() { tests "$build" -LE debian; }
 stage_soak() { HSMSEAL_SOAK=1 ctest --test-dir "$build" --verbose --no-tests=error -L soak; }
+
+# Medians of one run: times on a shared machine say little by themselves.
+stage_bench() {
+  configure "$build/bench" -DCMAKE_BUILD_TYPE=Release -DHSMSEAL_BUILD_BENCHMARKS=ON
+  cmake --build "$build/bench" --parallel "$cores" --target token_bench
+  sh examples/with_tokens.sh "$build/bench/tests/token_bench" --benchmark_enable_random_interleaving=true \
+    --benchmark_repetitions=15 --benchmark_min_time=0.1 --benchmark_report_aggregates_only=true
+}
+
 stage_docs() { cmake --build "$build" --target docs; }
 stage_lint() { cmake --build "$build" --target lint; }
 
@@ -234,11 +246,14 @@ single_threaded="$single_threaded|exchanged, dropped or altered|knows an old key
 single_threaded="$single_threaded|history has the last|would not have written is read|body comes back|put into the database"
 single_threaded="$single_threaded|first record may have|database would change"
 
-# The programs of the labels unit and token.
-test_programs="hsmseal_unit_tests hsmseal_token_tests interchange quickstart rotate_credentials custom_key_wrapper
+# Other processes than the one that is looked at, or a driver that brings its own.
+other_processes="processes that start at once|openCryptoki"
+
+# The programs of the labels unit, token and fault.
+test_programs="hsmseal_unit_tests hsmseal_token_tests hsmseal_fault_tests interchange quickstart rotate_credentials custom_key_wrapper
   pkcs11_session"
 
-# Builds with a sanitizer and runs unit, token and store: sanitized FOLDER LEFT_OUT CMAKE_ARGUMENT...
+# Builds with a sanitizer and runs unit, token, fault and store: sanitized FOLDER LEFT_OUT CMAKE_ARGUMENT...
 sanitized() {
   folder=$1
   left_out=$2
@@ -246,7 +261,7 @@ sanitized() {
   configure "$folder" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-g1 "$@"
   # shellcheck disable=SC2086 # a list of words
   cmake --build "$folder" --parallel "$cores" --target $test_programs hsmseal_store_tests hsmseal_postgres_fixture
-  tests "$folder" -L "unit|token|store" -E "$left_out"
+  tests "$folder" -L "unit|token|fault|store" -E "$left_out|$other_processes"
 }
 
 stage_asan() { sanitized "$build/asan" "$long" -DCMAKE_CXX_COMPILER=clang++-14 -DHSMSEAL_SANITIZE=address; }
@@ -273,7 +288,7 @@ stage_debian13() {
     -DCMAKE_CXX_COMPILER_LAUNCHER=ccache
   # shellcheck disable=SC2086
   in_debian13 cmake --build /build --parallel "$cores" --target $test_programs
-  in_debian13 ctest --test-dir /build -L "unit|token|packaging" --output-on-failure --no-tests=error -j "$cores"
+  in_debian13 ctest --test-dir /build -L "unit|token|fault|packaging" -E openCryptoki --output-on-failure --no-tests=error -j "$cores"
 
   cmake --build "$build" --parallel "$cores" --target interchange
   program=tests/packaging/interchange/interchange
