@@ -411,12 +411,15 @@ TEST_CASE("a folder's lock goes with its owner, and does not stay with its owner
   CHECK_NOTHROW(PathLock{place.folder, 10ms});
 }
 
-TEST_CASE("only a folder that is there can be locked") {
+TEST_CASE("only what is there can be locked, a folder or a file") {
   const Place place;
   put(place.file, "x");
-  for (const auto& path : {place.file, place.folder / "no folder"}) {
-    CHECK(contains(message_of<InvalidArgumentError>([&] { PathLock{path}; }), path.string()));
+  const PathLock of_folder{place.folder}, of_file{place.file};
+  for (const auto& path : {place.file, place.folder}) {
+    CHECK(contains(message_of<InvalidArgumentError>([&] { PathLock(path, 0ms); }), "others hold its lock"));
   }
+  const auto nothing = place.folder / "nothing";
+  CHECK(contains(message_of<InvalidArgumentError>([&] { PathLock{nothing}; }), nothing.string()));
 }
 
 TEST_CASE("no change is lost that is made under a folder's lock") {
