@@ -222,7 +222,7 @@ TEST_CASE("slots are not what they were") {
   {
     const FaultFor fault(token.hsm, "token_absent");
     CK_SLOT_INFO info{};
-    CHECK(token.p11->C_GetSlotInfo(token.slot, &info) == CKR_OK);
+    CHECK(token.p11->C_GetSlotInfo(slots.at(0), &info) == CKR_OK);
     CHECK((info.flags & CKF_TOKEN_PRESENT) == 0);
     CHECK(token.slots().empty());
   }
