@@ -44,9 +44,12 @@ CK_OBJECT_HANDLE generic_key(const PlainToken& token, CK_ULONG size) {
   CK_BBOOL yes = CK_TRUE;
   CK_BBOOL no = CK_FALSE;
   Octets value(size, 7);
-  CK_ATTRIBUTE attributes[] = {{CKA_CLASS, &object_class, sizeof(object_class)}, {CKA_KEY_TYPE, &type, sizeof(type)},
-                               {CKA_VALUE, value.data(), value.size()},          {CKA_TOKEN, &no, 1},
-                               {CKA_EXTRACTABLE, &yes, 1},                       {CKA_SENSITIVE, &no, 1}};
+  CK_ATTRIBUTE attributes[] = {{CKA_CLASS, &object_class, sizeof(object_class)},
+                               {CKA_KEY_TYPE, &type, sizeof(type)},
+                               {CKA_VALUE, value.data(), value.size()},
+                               {CKA_TOKEN, &no, 1},
+                               {CKA_EXTRACTABLE, &yes, 1},
+                               {CKA_SENSITIVE, &no, 1}};
   CK_OBJECT_HANDLE key = 0;
   REQUIRE(token.p11->C_CreateObject(token.session, attributes, std::size(attributes), &key) == CKR_OK);
   return key;

@@ -47,7 +47,8 @@ class PlainToken {
 
   void start() {
     REQUIRE(initialize() == CKR_OK);
-    slot = slots().at(0);
+    const auto all = slots();
+    slot = *std::find_if(all.begin(), all.end(), [&](CK_SLOT_ID id) { return token(id).label[0] == 'o'; });  // "one"
     session = open();
     const CK_RV rv = login();
     REQUIRE((rv == CKR_OK || rv == CKR_USER_ALREADY_LOGGED_IN));
@@ -114,10 +115,10 @@ class PlainToken {
     CK_BBOOL yes = CK_TRUE;
     CK_BBOOL no = CK_FALSE;
     std::string name = label;
-    std::vector<CK_ATTRIBUTE> attributes = {{CKA_TOKEN, &yes, 1},        {CKA_LABEL, name.data(), name.size()},
-                                            {CKA_VALUE_LEN, &size, 8},   {CKA_ENCRYPT, &yes, 1},
-                                            {CKA_DECRYPT, &yes, 1},      {CKA_WRAP, &yes, 1},
-                                            {CKA_UNWRAP, &yes, 1},       {CKA_SENSITIVE, &yes, 1},
+    std::vector<CK_ATTRIBUTE> attributes = {{CKA_TOKEN, &yes, 1},      {CKA_LABEL, name.data(), name.size()},
+                                            {CKA_VALUE_LEN, &size, 8}, {CKA_ENCRYPT, &yes, 1},
+                                            {CKA_DECRYPT, &yes, 1},    {CKA_WRAP, &yes, 1},
+                                            {CKA_UNWRAP, &yes, 1},     {CKA_SENSITIVE, &yes, 1},
                                             {CKA_EXTRACTABLE, &no, 1}};
     CK_MECHANISM mechanism{CKM_AES_KEY_GEN, nullptr, 0};
     return p11->C_GenerateKey(session, &mechanism, attributes.data(), attributes.size(), &key);

@@ -30,8 +30,7 @@ CK_RV init(Direction direction, CK_MECHANISM* mechanism, CK_OBJECT_HANDLE key) {
   Operation begun;
   begun.mechanism = used.mechanism;
   const bool altered = used.mechanism == CKM_AES_GCM && any_gcm_fault();
-  const CK_RV rv =
-      altered ? init_gcm(direction, used, handle, begun) : real_init(real_session(), &used, handle);
+  const CK_RV rv = altered ? init_gcm(direction, used, handle, begun) : real_init(real_session(), &used, handle);
   if (rv == CKR_OK) operation = std::move(begun);
   return rv;
 }
@@ -107,8 +106,7 @@ CK_RV run(Direction direction, CK_BYTE* data, CK_ULONG size, CK_BYTE* output, CK
   }
   if (output == nullptr && rv == CKR_OK && on(Fault::LengthQuery) && fires(Fault::LengthQuery))
     return distort_length(rv, call, data, size, output_size);
-  if (!encrypts && operation.mechanism == CKM_AES_CBC_PAD)
-    rv = distort_padding(rv, size, before, output, output_size);
+  if (!encrypts && operation.mechanism == CKM_AES_CBC_PAD) rv = distort_padding(rv, size, before, output, output_size);
   if (output == nullptr) return rv;
   if (rv != CKR_BUFFER_TOO_SMALL) operation = {};
   return distort_output(encrypts ? Function::C_Encrypt : Function::C_Decrypt, rv, before, output, output_size);

@@ -76,13 +76,20 @@ bool read_option(const std::string& word, Trigger::Setting& setting) {
   if (name == "session" && value == "anchor") return setting.anchor = true;
   const auto number = value_of(value);
   if (!number) return false;
-  if (name == "times") setting.times = *number;
-  else if (name == "skip") setting.skip = *number;
-  else if (name == "seed") setting.seed = *number;
-  else if (name == "session") setting.session = *number;
-  else if (name == "after") setting.after = std::chrono::milliseconds(*number);
-  else if (name == "for") setting.lasts = std::chrono::milliseconds(*number);
-  else return false;
+  if (name == "times")
+    setting.times = *number;
+  else if (name == "skip")
+    setting.skip = *number;
+  else if (name == "seed")
+    setting.seed = *number;
+  else if (name == "session")
+    setting.session = *number;
+  else if (name == "after")
+    setting.after = std::chrono::milliseconds(*number);
+  else if (name == "for")
+    setting.lasts = std::chrono::milliseconds(*number);
+  else
+    return false;
   return true;
 }
 

@@ -137,8 +137,7 @@ extern "C" {
 
 FAULTYHSM_API CK_RV C_GetFunctionList(CK_FUNCTION_LIST** list) {
   return faulty::Entry<faulty::Function::C_GetFunctionList, faulty::Scope::NoSession,
-                       &CK_FUNCTION_LIST::C_GetFunctionList,
-                       decltype(CK_FUNCTION_LIST::C_GetFunctionList)>::call(list);
+                       &CK_FUNCTION_LIST::C_GetFunctionList, decltype(CK_FUNCTION_LIST::C_GetFunctionList)>::call(list);
 }
 
 // There, as in drivers of PKCS#11 3.0, and of no use.

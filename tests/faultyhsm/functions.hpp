@@ -11,7 +11,7 @@
 namespace faulty {
 
 // Every function of CK_FUNCTION_LIST 2.40, in its order, and whether its first argument is a session.
-#define FAULTYHSM_FUNCTIONS(X)          \
+#define FAULTYHSM_FUNCTIONS(X)        \
   X(C_Initialize, NoSession)          \
   X(C_Finalize, NoSession)            \
   X(C_GetInfo, NoSession)             \

@@ -10,8 +10,8 @@ namespace faulty {
 namespace {
 
 bool has(const CK_ATTRIBUTE* attributes, CK_ULONG count, CK_ATTRIBUTE_TYPE type) {
-  return attributes != nullptr && std::any_of(attributes, attributes + count,
-                                              [&](const CK_ATTRIBUTE& one) { return one.type == type; });
+  return attributes != nullptr &&
+         std::any_of(attributes, attributes + count, [&](const CK_ATTRIBUTE& one) { return one.type == type; });
 }
 
 CK_RV generate_key(CK_SESSION_HANDLE, CK_MECHANISM* mechanism, CK_ATTRIBUTE* attributes, CK_ULONG count,
@@ -67,8 +67,7 @@ CK_RV wrap_key(CK_SESSION_HANDLE, CK_MECHANISM* mechanism, CK_OBJECT_HANDLE wrap
   auto used = wrapping_mechanism(*mechanism);
   if (!used) return CKR_MECHANISM_INVALID;
   const Untouched before(wrapped, size);
-  const CK_RV rv =
-      real().C_WrapKey(real_session(), &*used, real_object(wrapping_key), real_object(key), wrapped, size);
+  const CK_RV rv = real().C_WrapKey(real_session(), &*used, real_object(wrapping_key), real_object(key), wrapped, size);
   return distort_output(Function::C_WrapKey, rv, before, wrapped, size);
 }
 
@@ -85,9 +84,8 @@ CK_RV unwrap_key(CK_SESSION_HANDLE, CK_MECHANISM* mechanism, CK_OBJECT_HANDLE un
     if (needs != is_there && fires(Fault::UnwrapLength))
       return needs ? CKR_TEMPLATE_INCOMPLETE : CKR_ATTRIBUTE_TYPE_INVALID;
     if (needs)  // the real driver knows the length itself, and refuses to be told
-      given.erase(
-          std::remove_if(given.begin(), given.end(), [](const auto& one) { return one.type == CKA_VALUE_LEN; }),
-          given.end());
+      given.erase(std::remove_if(given.begin(), given.end(), [](const auto& one) { return one.type == CKA_VALUE_LEN; }),
+                  given.end());
   }
   CK_OBJECT_HANDLE handle = 0;
   const CK_RV rv = real().C_UnwrapKey(real_session(), &*used, real_object(unwrapping_key), wrapped, size, given.data(),

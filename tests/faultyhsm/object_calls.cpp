@@ -22,8 +22,8 @@ CK_RV create_object(CK_SESSION_HANDLE, CK_ATTRIBUTE* attributes, CK_ULONG count,
 CK_RV copy_object(CK_SESSION_HANDLE, CK_OBJECT_HANDLE object, CK_ATTRIBUTE* attributes, CK_ULONG count,
                   CK_OBJECT_HANDLE* copy) {
   CK_OBJECT_HANDLE handle = 0;
-  const CK_RV rv = real().C_CopyObject(real_session(), real_object(object), attributes, count,
-                                       copy != nullptr ? &handle : nullptr);
+  const CK_RV rv =
+      real().C_CopyObject(real_session(), real_object(object), attributes, count, copy != nullptr ? &handle : nullptr);
   return made(rv, handle, copy);
 }
 

@@ -12,9 +12,7 @@ using Clock = Session::Clock;
 
 constexpr unsigned long kMembers = 2;
 
-bool ages_matter() {
-  return on(Fault::LagMs) || on(Fault::LagFinds) || on(Fault::LagUnusable) || on(Fault::Members);
-}
+bool ages_matter() { return on(Fault::LagMs) || on(Fault::LagFinds) || on(Fault::LagUnusable) || on(Fault::Members); }
 
 /// What stays when handles change: class, CKA_ID and label. Two objects that agree in these are told apart by the handle.
 std::string identity_of(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE handle) {

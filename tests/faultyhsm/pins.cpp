@@ -24,9 +24,7 @@ std::optional<std::string> real_pin_for(const std::string& sent, const Slot& slo
 }
 
 /// @returns whether the token is locked now.
-bool is_locked(const Slot& slot) {
-  return on(Fault::PinTries) && slot.wrong_pins >= trigger(Fault::PinTries).number();
-}
+bool is_locked(const Slot& slot) { return on(Fault::PinTries) && slot.wrong_pins >= trigger(Fault::PinTries).number(); }
 
 void right_pin(const std::string& pin) {
   const auto slot_id = this_session().slot;

@@ -30,8 +30,7 @@ void after_fork_in_child() {
 
 State* make_state() {
   auto* const made = new State;
-  void* const memory =
-      ::mmap(nullptr, sizeof(AcrossForks), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  void* const memory = ::mmap(nullptr, sizeof(AcrossForks), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   made->across_forks = memory != MAP_FAILED ? new (memory) AcrossForks : new AcrossForks;
   ::pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   return made;

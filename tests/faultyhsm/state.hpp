@@ -41,8 +41,8 @@ struct Session {
 
   // Guarded by Tables' mutex.
   unsigned long threads = 0;
-  bool ended = false;       ///< closed by the host
-  bool real_closed = false; ///< nothing is left to close
+  bool ended = false;        ///< closed by the host
+  bool real_closed = false;  ///< nothing is left to close
   CK_RV dead = CKR_OK;
   bool told = false;  ///< the host has seen that it is dead
 

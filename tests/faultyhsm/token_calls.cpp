@@ -85,7 +85,8 @@ CK_RV get_mechanism_list(CK_SLOT_ID slot, CK_MECHANISM_TYPE* mechanisms, CK_ULON
   const CK_RV rv = real().C_GetMechanismList(real_slot(slot), mechanisms, count);
   if (rv != CKR_OK || mechanisms == nullptr) return rv;
   if (on(Fault::GcmMechanism))
-    std::replace(mechanisms, mechanisms + *count, CK_MECHANISM_TYPE{CKM_AES_GCM}, trigger(Fault::GcmMechanism).number());
+    std::replace(mechanisms, mechanisms + *count, CK_MECHANISM_TYPE{CKM_AES_GCM},
+                 trigger(Fault::GcmMechanism).number());
   if (on(Fault::KwpMechanism))
     std::replace(mechanisms, mechanisms + *count, CK_MECHANISM_TYPE{CKM_AES_KEY_WRAP_PAD},
                  trigger(Fault::KwpMechanism).number());
