@@ -33,9 +33,9 @@ struct Event {
     TokenRecovered,   ///< the token is logged in to again, `duration` after the loss
     DriverRestarted,  ///< C_Finalize and C_Initialize were called, which took `duration`; `rv` is what the latter returned
     CallHung,         ///< a call did not return for `duration`; it was left, its session written off
-    CircuitOpened,    ///< the token failed again and again: it is left alone for a while
-    CircuitClosed,    ///< the token works again
-    PinRefused,       ///< no login: the token refused the PIN, or hsmseal did, to keep the token from locking
+    CircuitOpened,  ///< the token failed again and again: it is left alone for a while
+    CircuitClosed,  ///< the token works again
+    PinRefused,     ///< no login: the token refused the PIN, or hsmseal did, to keep the token from locking
   };
   Kind kind;                ///< what happened
   RingId ring = {};         ///< which ring it happened to; zero for what concerns a token (from TokenLost on)

@@ -14,14 +14,15 @@ namespace hsmseal {
 
 /// What a forked child does with tokens that its parent uses.
 enum class ForkPolicy {
-  Refuse,      ///< every use is a TokenError
-  StartAnew,   ///< at its first use the child starts the driver and logs in by itself. What it inherited is left alone
+  Refuse,     ///< every use is a TokenError
+  StartAnew,  ///< at its first use the child starts the driver and logs in by itself. What it inherited is left alone
 };
 
 /// When a token that fails is left alone.
 struct CircuitBreaker {
   unsigned failures = 5;  ///< after how many operations in a row that failed for the token's sake; at least 1
-  std::chrono::milliseconds pause{1'000};  ///< for how long; then one operation tries, and others fail at once meanwhile
+  std::chrono::milliseconds pause{
+      1'000};  ///< for how long; then one operation tries, and others fail at once meanwhile
   std::chrono::milliseconds longest_pause{30'000};  ///< the pause doubles with each try that fails, up to this
 };
 

@@ -73,7 +73,7 @@ struct SessionLimits {
 
 /// What becomes of a caller whose call does not come back from the driver. Nobody can call it back.
 enum class HangPolicy {
-  Direct,    ///< calls run in the caller's thread: the fastest, but a driver that hangs holds the caller
+  Direct,  ///< calls run in the caller's thread: the fastest, but a driver that hangs holds the caller
   Isolated,  ///< calls run in threads of hsmseal's own. The caller leaves at its Deadline; the stuck thread and its session
              ///< are written off, and replaced by at most SessionLimits::max_sessions others
 };

@@ -22,8 +22,8 @@ struct Call {
   std::mutex mutex;
   std::condition_variable ended;
   bool done = false;
-  bool left = false;                   ///< the caller is gone
-  std::function<void()> when_left;     ///< called, with `mutex` held, when the caller goes
+  bool left = false;                ///< the caller is gone
+  std::function<void()> when_left;  ///< called, with `mutex` held, when the caller goes
   std::exception_ptr error;
 
   /// The one that this thread works on; null in an application's thread.

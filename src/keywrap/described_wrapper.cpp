@@ -20,9 +20,8 @@ namespace {
 constexpr unsigned kMostPauses = 3;
 constexpr std::chrono::milliseconds kFirstPause{20};
 /// Between looks for a key that is not there: it may not have reached the member of a group that answers.
-constexpr std::array<std::chrono::milliseconds, 3> kBetweenLooks{std::chrono::milliseconds{50},
-                                                                 std::chrono::milliseconds{100},
-                                                                 std::chrono::milliseconds{200}};
+constexpr std::array<std::chrono::milliseconds, 3> kBetweenLooks{
+    std::chrono::milliseconds{50}, std::chrono::milliseconds{100}, std::chrono::milliseconds{200}};
 
 /// @returns false if there is not so much time left.
 bool pause_for(std::chrono::milliseconds duration) {

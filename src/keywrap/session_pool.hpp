@@ -96,10 +96,10 @@ class SessionPool : public std::enable_shared_from_this<SessionPool> {
   mutable std::mutex mutex_;
   const std::size_t limit_;
   std::chrono::steady_clock::time_point shrunk_at_{};
-  std::size_t most_;                 ///< what the token gives at present, at most limit_
-  std::size_t open_ = 0;             ///< lent, idle, being opened and written off
-  std::size_t written_off_ = 0;      ///< lent to calls that were left
-  std::vector<Idle> idle_;           ///< the last one back is the first one lent: its connection is the warmest
+  std::size_t most_;             ///< what the token gives at present, at most limit_
+  std::size_t open_ = 0;         ///< lent, idle, being opened and written off
+  std::size_t written_off_ = 0;  ///< lent to calls that were left
+  std::vector<Idle> idle_;       ///< the last one back is the first one lent: its connection is the warmest
   std::deque<Waiter*> waiting_;
 };
 

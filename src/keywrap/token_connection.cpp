@@ -30,8 +30,8 @@ Attempt attempt_after(unsigned failures) noexcept {
 /// while another process is in C_Login. A lock that is not to be had is no reason not to start.
 std::optional<platform::PathLock> one_start_at_a_time(const std::filesystem::path& driver) {
   try {
-    const auto patience = std::min<std::chrono::steady_clock::duration>(kLockPatience,
-                                                                        Deadline::current() - std::chrono::steady_clock::now());
+    const auto patience = std::min<std::chrono::steady_clock::duration>(
+        kLockPatience, Deadline::current() - std::chrono::steady_clock::now());
     return std::optional<platform::PathLock>{std::in_place, driver,
                                              std::chrono::duration_cast<std::chrono::milliseconds>(patience)};
   } catch (const InvalidArgumentError&) {
@@ -84,8 +84,8 @@ TokenConnection::~TokenConnection() {
 void TokenConnection::tell(Event::Kind kind, Version version, std::uint64_t rv,
                            std::chrono::steady_clock::duration duration, const std::string& reason) const {
   if (!options_.observer) return;
-  options_.observer->on_event({kind, {}, version, alias_, reason, rv,
-                               std::chrono::duration_cast<std::chrono::milliseconds>(duration)});
+  options_.observer->on_event(
+      {kind, {}, version, alias_, reason, rv, std::chrono::duration_cast<std::chrono::milliseconds>(duration)});
 }
 
 void TokenConnection::check_identity(const TokenInfo& found, const Identity* expected) const {
@@ -212,8 +212,7 @@ Reaction TokenConnection::next_rung(const TokenError& error, unsigned tries) {
 
 bool TokenConnection::restart(std::uint64_t cause, Version version) {
   Driver& driver = pkcs11::SessionAccess::driver(*module_);
-  const auto urgency =
-      cause == CKR_CRYPTOKI_NOT_INITIALIZED ? Driver::Urgency::AllLost : Driver::Urgency::TokenMissing;
+  const auto urgency = cause == CKR_CRYPTOKI_NOT_INITIALIZED ? Driver::Urgency::AllLost : Driver::Urgency::TokenMissing;
   const auto began = options_.clock();
   try {
     if (driver.restart(driver_life_, urgency, this, began) != Driver::Restarted::Yes) return false;
@@ -250,10 +249,9 @@ std::shared_ptr<Life> TokenConnection::begin_life(const Identity* expected) {
         fmt::format("token '{}' allows one session only; hsmseal needs one for the login and one to work", alias_));
   }
   try {
-    const PinSource pin = changed_pin ? PinSource::callback([&](const TokenSelector&) {
-      return SecretBytes{changed_pin->view()};
-    })
-                                      : binding_.pin;
+    const PinSource pin =
+        changed_pin ? PinSource::callback([&](const TokenSelector&) { return SecretBytes{changed_pin->view()}; })
+                    : binding_.pin;
     anchor.login(pin, binding_.low_pin_count);
     refusing_token_.reset();
   } catch (const TokenLoginError&) {

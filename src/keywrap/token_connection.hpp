@@ -126,9 +126,9 @@ class TokenConnection {
   std::optional<Loss> loss_;
   // Of the flight alone.
   std::shared_ptr<Pkcs11Module> module_;
-  std::uint64_t driver_life_ = 0;           ///< in which the last try was made
+  std::uint64_t driver_life_ = 0;            ///< in which the last try was made
   std::optional<TokenInfo> refusing_token_;  ///< what refused the PIN last
-  std::unique_ptr<CallThreads> threads_;    ///< null with HangPolicy::Direct; the first to be destroyed
+  std::unique_ptr<CallThreads> threads_;     ///< null with HangPolicy::Direct; the first to be destroyed
 };
 
 }  // namespace hsmseal::keywrap

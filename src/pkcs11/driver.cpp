@@ -102,9 +102,10 @@ void throw_failure(std::string_view function, CK_RV rv, std::string_view token) 
 void throw_forked(std::string_view token) {
   throw TokenError(
       {"fork", CKR_CRYPTOKI_NOT_INITIALIZED, rv_name(CKR_CRYPTOKI_NOT_INITIALIZED), false},
-      fmt::format("this process was forked from one that uses token '{}', whose sessions it must not touch; start with a "
-                  "KeyProvider of its own, or allow ForkPolicy::StartAnew",
-                  token));
+      fmt::format(
+          "this process was forked from one that uses token '{}', whose sessions it must not touch; start with a "
+          "KeyProvider of its own, or allow ForkPolicy::StartAnew",
+          token));
 }
 
 Driver::Driver(CK_FUNCTION_LIST_PTR functions, DriverOptions options)
@@ -187,7 +188,8 @@ Driver::Restarted Driver::restart(std::uint64_t life, Urgency urgency, const voi
   if (now < next_restart_) return Restarted::TooSoon;
   if (urgency == Urgency::TokenMissing && others_work(owner)) return Restarted::NotAllowed;
   if (!gate_.close(patience)) return Restarted::Stuck;
-  if (!down_ && functions_->C_Finalize != nullptr) functions_->C_Finalize(nullptr);  // failed or not: what counts is next
+  if (!down_ && functions_->C_Finalize != nullptr)
+    functions_->C_Finalize(nullptr);  // failed or not: what counts is next
   ++life_;
   shared_.open_sessions.forget_all();
   const CK_RV rv = start();

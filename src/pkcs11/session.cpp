@@ -32,10 +32,9 @@ Pkcs11Session::Pkcs11Session(std::shared_ptr<Pkcs11Module> module, const TokenSe
   state_->token = module->token(selector);
   state_->life = state_->driver->life();
   const CK_FLAGS flags = CKF_SERIAL_SESSION | (mode == SessionMode::ReadWrite ? CKF_RW_SESSION : 0);
-  const CK_RV rv =
-      state_->driver->call_in_life(state_->life, &CK_FUNCTION_LIST::C_OpenSession,
-                                   static_cast<CK_SLOT_ID>(state_->token.slot), flags, static_cast<void*>(nullptr),
-                                   static_cast<CK_NOTIFY>(nullptr), &state_->handle);
+  const CK_RV rv = state_->driver->call_in_life(
+      state_->life, &CK_FUNCTION_LIST::C_OpenSession, static_cast<CK_SLOT_ID>(state_->token.slot), flags,
+      static_cast<void*>(nullptr), static_cast<CK_NOTIFY>(nullptr), &state_->handle);
   if (rv != CKR_OK) pkcs11::throw_failure("C_OpenSession", rv, state_->token.label);
   state_->lost = state_->driver->shared().open_sessions.opened(state_->handle);
   state_->open = true;

@@ -97,9 +97,7 @@ struct Pkcs11Session::State {
     return size;
   }
 
-  [[nodiscard]] pkcs11::LoginGuard& guard() const {
-    return driver->shared().login_guard(token.label, token.serial);
-  }
+  [[nodiscard]] pkcs11::LoginGuard& guard() const { return driver->shared().login_guard(token.label, token.serial); }
   bool logged_in();
   bool token_is_well();
   void refuse_risky_login(LowPinCount low_pin_count);

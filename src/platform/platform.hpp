@@ -104,8 +104,7 @@ void write_new_file(const std::filesystem::path& path, std::string_view content)
 class PathLock {
  public:
   /// @throws InvalidArgumentError  nothing there to lock, or it was locked by others for the whole of `patience`.
-  explicit PathLock(const std::filesystem::path& path,
-                      std::chrono::milliseconds patience = std::chrono::seconds{2});
+  explicit PathLock(const std::filesystem::path& path, std::chrono::milliseconds patience = std::chrono::seconds{2});
   PathLock(const PathLock&) = delete;
   PathLock& operator=(const PathLock&) = delete;
   ~PathLock();

@@ -338,8 +338,8 @@ PathLock::PathLock(const std::filesystem::path& path, std::chrono::milliseconds 
       continue;
     }
     if (handle_ >= 0) ::close(static_cast<int>(handle_));
-    throw InvalidArgumentError(fmt::format("'{}' cannot be locked: {}", path.string(),
-                                           taken ? "others hold its lock" : reason(error)));
+    throw InvalidArgumentError(
+        fmt::format("'{}' cannot be locked: {}", path.string(), taken ? "others hold its lock" : reason(error)));
   }
 }
 

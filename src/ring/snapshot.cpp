@@ -43,9 +43,9 @@ Wrappers connect_all(const Body& body, KeyProvider& provider, const std::shared_
     if (set.state == SetState::Deleted) continue;
     const auto* before = previous != nullptr ? previous->find(set.version) : nullptr;
     const bool goes_on = before != nullptr && before->wrapper && before->set->key == set.key;
-    wrappers.emplace(set.version, goes_on
-                                      ? before->wrapper
-                                      : std::make_shared<CountedWrapper>(provider.connect(set.key, set.version), body, set, meters));
+    wrappers.emplace(set.version, goes_on ? before->wrapper
+                                          : std::make_shared<CountedWrapper>(provider.connect(set.key, set.version),
+                                                                             body, set, meters));
   }
   return wrappers;
 }

@@ -29,7 +29,9 @@ using namespace hsmseal;
 constexpr std::size_t kSecretBytes = 32;
 
 /// The path of SoftHSM on this host.
-std::filesystem::path softhsm() { return Host{}.driver_for({.driver = "softhsm2", .select = {.label = "hsm1"}}).library; }
+std::filesystem::path softhsm() {
+  return Host{}.driver_for({.driver = "softhsm2", .select = {.label = "hsm1"}}).library;
+}
 
 /// The real driver, or the one that takes a millisecond for each call that works with a key.
 DriverOptions slow_driver() {
@@ -57,8 +59,8 @@ class BareToken {
   BareToken() {
     encryptor_ = std::make_unique<EnvelopeEncryptor>(encryptor(HangPolicy::Direct, {.library = softhsm()}, 1));
     static_cast<void>(encryptor_->seal(std::array<std::byte, 1>{}, kNoContext));  // which logs in
-    session_ = std::make_unique<Pkcs11Session>(Pkcs11Module::load({.library = softhsm()}),
-                                               TokenSelector{.label = "hsm1"});
+    session_ =
+        std::make_unique<Pkcs11Session>(Pkcs11Module::load({.library = softhsm()}), TokenSelector{.label = "hsm1"});
     key_ = session_->generate_aes_key({.id = Bytes(16, std::byte{7}), .label = "bench"}).value;
     void* const library = dlopen(softhsm().c_str(), RTLD_NOW);
     reinterpret_cast<CK_C_GetFunctionList>(dlsym(library, "C_GetFunctionList"))(&list_);

@@ -196,7 +196,9 @@ TEST_CASE("a set that was overtaken while it was added is stored as archived") {
       if (spec.description == "slow") f.open().add({.token = "t", .description = "fast"});
       return f.provider->provision(spec, ring, version);
     }
-    std::shared_ptr<KeyWrapper> connect(const KeyDescription& key, Version version) override { return f.provider->connect(key, version); }
+    std::shared_ptr<KeyWrapper> connect(const KeyDescription& key, Version version) override {
+      return f.provider->connect(key, version);
+    }
     std::vector<FoundKey> find_keys(const RingId& ring, const std::string& token) override {
       return f.provider->find_keys(ring, token);
     }
