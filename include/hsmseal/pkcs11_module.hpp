@@ -48,8 +48,10 @@ struct MechanismInfo {
 /// A PKCS#11 driver loaded into this process.
 ///
 /// A driver is process-wide state: modules of the same file (by device and inode, whatever its name) share one driver,
-/// C_Initialize is called once with CKF_OS_LOCKING_OK, and the driver is never finalised nor unloaded, because vendors'
-/// exit handlers crash and because other code of the process may be using it.
+/// C_Initialize is called once with CKF_OS_LOCKING_OK, and the driver is never unloaded, nor finalised at the end, because
+/// vendors' exit handlers crash and because other code of the process may be using it. A provider (pkcs11_provider()) may
+/// restart a driver that hsmseal started, as DriverRestart says: sessions that are open then answer
+/// CKR_SESSION_HANDLE_INVALID afterwards.
 ///
 /// Thread safety: all members may run concurrently.
 class HSMSEAL_API Pkcs11Module {
