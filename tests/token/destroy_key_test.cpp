@@ -12,8 +12,8 @@
 #include "token/token_keys.hpp"
 
 using namespace hsmseal;
-using test::FaultyHsm;
 using test::error_of;
+using test::FaultyHsm;
 using test::logged_in;
 using test::message_of;
 using test::replace_key;

@@ -19,8 +19,8 @@
 
 using namespace hsmseal;
 using keywrap::key_label;
-using test::FaultyHsm;
 using test::error_of;
+using test::FaultyHsm;
 using test::found_key;
 using test::logged_in;
 using test::make_key;

@@ -16,8 +16,8 @@
 #include "token/in_threads.hpp"
 
 using namespace hsmseal;
-using test::FaultyHsm;
 using test::error_of;
+using test::FaultyHsm;
 using test::message_of;
 
 namespace {

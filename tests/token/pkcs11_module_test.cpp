@@ -19,8 +19,8 @@
 #include "token/in_threads.hpp"
 
 using namespace hsmseal;
-using test::FaultyHsm;
 using test::error_of;
+using test::FaultyHsm;
 using test::message_of;
 using test::SoftHsm;
 

@@ -20,8 +20,8 @@
 
 using namespace hsmseal;
 using core::to_hex;
-using test::FaultyHsm;
 using test::error_of;
+using test::FaultyHsm;
 using test::message_of;
 using test::SoftHsm;
 

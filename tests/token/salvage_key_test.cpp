@@ -5,8 +5,8 @@
 #include "token/token_keys.hpp"
 
 using namespace hsmseal;
-using test::FaultyHsm;
 using test::error_of;
+using test::FaultyHsm;
 using test::message_of;
 
 namespace {

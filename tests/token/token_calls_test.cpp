@@ -13,8 +13,8 @@
 #include "token/in_threads.hpp"
 
 using namespace hsmseal;
-using test::FaultyHsm;
 using test::error_of;
+using test::FaultyHsm;
 
 namespace {
 
