@@ -258,7 +258,7 @@ static_assert(every_row_is_reached());
 static_assert(every_fault_has_a_number());
 static_assert(unclear_answers_are_harmless());
 
-/// Whether it needs neither another request nor a person.
+/// Whether the same call, unchanged, may then succeed without a person.
 constexpr bool may_recover(Reaction reaction) noexcept {
   switch (reaction) {
     case Proceed:
@@ -266,12 +266,12 @@ constexpr bool may_recover(Reaction reaction) noexcept {
     case Refuse:
     case AskOperator:
     case GrowBuffer:
+    case FindKey:  // the handle stays stale: its holder has to look the key up
       return false;
     case Pause:
     case Shrink:
     case NewSession:
     case Prove:
-    case FindKey:
     case NewLogin:
     case NewSlot:
     case Restart:

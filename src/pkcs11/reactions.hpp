@@ -33,8 +33,8 @@ enum class Attempt { First, Second, Later };
 /// Thread safety: any thread.
 [[nodiscard]] Reaction reaction(std::string_view function, std::uint64_t rv, Attempt attempt) noexcept;
 
-/// Whether the same call may succeed later with nothing changed, once a new session, a new login, a device that is back
-/// or a key that was looked up again makes it possible.
+/// Whether the same call may succeed later with nothing changed, once a new session, a new login or a device that is
+/// back makes it possible.
 ///
 /// Never true for a PIN, nor for what the caller's key, mechanism, template or data is at fault for: of C_Login's
 /// failures only for those that say that it did not come to judge the PIN.
