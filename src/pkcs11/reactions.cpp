@@ -166,18 +166,6 @@ constexpr auto kRows = std::to_array<Row>({
 /// Vendors' own numbers: Utimaco's for secure messaging or the network, Proteccio's for "no route to host".
 constexpr std::array<std::uint64_t, 2> kNetwork{0x80000384, 0x81000071};
 
-/// What C_Login may return without having judged the PIN, and what goes by itself. Its other failures count as wrong
-/// PINs, or need somebody at the token.
-constexpr std::array<std::uint64_t, 7> kPinNotJudged{
-    0x002,  // CKR_HOST_MEMORY
-    0x031,  // CKR_DEVICE_MEMORY
-    0x032,  // CKR_DEVICE_REMOVED
-    0x0b0,  // CKR_SESSION_CLOSED
-    0x0b3,  // CKR_SESSION_HANDLE_INVALID
-    0x0e0,  // CKR_TOKEN_NOT_PRESENT
-    0x190,  // CKR_CRYPTOKI_NOT_INITIALIZED
-};
-
 constexpr Fault fault_of(std::uint64_t rv) noexcept {
   if (const auto* named = find_code(kReturnValues, rv)) return named->fault;
   return std::ranges::find(kNetwork, rv) != kNetwork.end() ? Fault::Network : Fault::Unknown;
@@ -288,9 +276,8 @@ Reaction reaction(std::string_view function, std::uint64_t rv, Attempt attempt) 
 }
 
 bool retryable(std::string_view function, std::uint64_t rv) noexcept {
-  if ((traits_of(function) & kJudgesPin) != 0 && std::ranges::find(kPinNotJudged, rv) == kPinNotJudged.end()) {
-    return false;
-  }
+  // Somebody at the token said no, and is not asked again unbidden.
+  if ((traits_of(function) & kJudgesPin) != 0 && fault_of(rv) == Fault::Canceled) return false;
   return may_recover(reaction(function, rv, Attempt::First));
 }
 

@@ -132,7 +132,9 @@ void Pkcs11Session::State::login(ByteView pin, LowPinCount low_pin_count) {
   // Some drivers answer a wrong PIN with a general error. If the token is well, that was its verdict on the PIN.
   const bool says_pin = pkcs11::reaction("C_OpenSession", rv, pkcs11::Attempt::First) == Reaction::AskOperator;
   if (reaction != Reaction::AskOperator || (!says_pin && !token_is_well())) {
-    pkcs11::throw_failure("C_Login", rv, token.label);
+    TokenFailure failure = pkcs11::failure("C_Login", rv);
+    failure.retryable = true;  // the PIN was not judged
+    throw TokenError(failure, pkcs11::failure_text("C_Login", rv, token.label));
   }
   // A user who is locked out may be let in again with the same PIN.
   if (rv == CKR_PIN_LOCKED || rv == CKR_PIN_EXPIRED || rv == CKR_USER_PIN_NOT_INITIALIZED) {
