@@ -37,16 +37,14 @@ class DescribedWrapper::Found {
  public:
   Found(std::shared_ptr<Life> life, KeyHandle handle, pkcs11::HandleWatch watch, const KeyDescription& key,
         Direction direction)
-      : key_(life->shared_pool(), handle, key.profile, known_proof(key), direction),
-        life_(std::move(life)),
-        handle_(handle),
-        watch_(std::move(watch)) {}
+      : key_(life->shared_pool(), handle, std::move(watch), key.profile, known_proof(key), direction),
+        life_(std::move(life)) {}
 
   [[nodiscard]] Pkcs11Key& key() noexcept { return key_; }
   [[nodiscard]] const std::shared_ptr<Life>& life() const noexcept { return life_; }
 
   /// Whether the handle still stands for the key.
-  [[nodiscard]] bool current() const { return !forgotten_ && watch_.still_names(handle_); }
+  [[nodiscard]] bool current() const { return !forgotten_ && key_.current(); }
   /// The token does not know the handle, or another key answered to it.
   void forget() noexcept { forgotten_ = true; }
 
@@ -58,8 +56,6 @@ class DescribedWrapper::Found {
 
   Pkcs11Key key_;
   const std::shared_ptr<Life> life_;
-  const KeyHandle handle_;
-  const pkcs11::HandleWatch watch_;
   std::atomic<bool> forgotten_ = false;
 };
 
@@ -245,7 +241,7 @@ std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::look_once(const std::
   if (!handle) return nullptr;
   auto found = std::make_shared<Found>(life, *handle, watch, description_, direction());
   if (direction() == Direction::Both) {
-    Pkcs11Key unproved{life->shared_pool(), *handle, description_.profile};
+    Pkcs11Key unproved{life->shared_pool(), *handle, watch, description_.profile};
     check_key_proof(unproved, description_.kek_id, description_.proof);
   }
   return found;

@@ -22,16 +22,18 @@ using pkcs11::SessionAccess;
 /// A key in one session, for check_key_proof().
 class KeyInSession final : public KeyWrapper {
  public:
-  KeyInSession(Pkcs11Session& session, KeyHandle handle) : session_(session), handle_(handle) {}
+  KeyInSession(Pkcs11Session& session, KeyHandle handle, const pkcs11::HandleWatch& watch)
+      : session_(session), handle_(handle), watch_(watch) {}
 
   [[nodiscard]] Bytes wrap(ByteView, ByteView) override { throw unwraps_only(); }
   [[nodiscard]] SecretBytes unwrap(ByteView wrapped, ByteView aad) override {
-    return Pkcs11Key::unwrap_in(session_, handle_, wrapped, aad);
+    return Pkcs11Key::unwrap_in(session_, handle_, watch_, wrapped, aad);
   }
 
  private:
   Pkcs11Session& session_;
   const KeyHandle handle_;
+  const pkcs11::HandleWatch& watch_;
 };
 
 KeyHandle find(Pkcs11Session& session, const TokenConnection& token, const KeyDescription& key) {
@@ -63,6 +65,7 @@ void check_gone(Pkcs11Session& session, const KeyDescription& key) {
 
 struct Refusal {
   KeyHandle handle;
+  pkcs11::HandleWatch watch;
   std::exception_ptr error;
 };
 
@@ -70,12 +73,13 @@ struct Refusal {
 std::optional<Refusal> prove_and_destroy(SessionPool& pool, const TokenConnection& token, const KeyDescription& key) {
   auto session = pool.acquire();
   const auto alone = SessionAccess::one_destruction_at_a_time(*session);
+  const auto watch = SessionAccess::watch_handles(*session);
   const KeyHandle handle = find(*session, token, key);
   try {
-    KeyInSession candidate{*session, handle};
+    KeyInSession candidate{*session, handle, watch};
     check_key_proof(candidate, key.kek_id, key.proof);
   } catch (const TokenError&) {
-    return Refusal{handle, std::current_exception()};
+    return Refusal{handle, watch, std::current_exception()};
   }
   SessionAccess::destroy_key(*session, handle, key.key_id);
   check_gone(*session, key);
@@ -97,7 +101,7 @@ void destroy_described_key(TokenConnection& token, const KeyDescription& key) {
     const auto refusal = prove_and_destroy(*pool, token, key);
     if (!refusal) return;
     // Sessions of the pool, which tell another key from a token in trouble.
-    Pkcs11Key candidate{pool, refusal->handle, key.profile};
+    Pkcs11Key candidate{pool, refusal->handle, refusal->watch, key.profile};
     check_key_proof(candidate, key.kek_id, key.proof);
     std::rethrow_exception(refusal->error);
   } catch (const WrongKeyError&) {

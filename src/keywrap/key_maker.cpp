@@ -34,19 +34,24 @@ struct Key {
   std::string label;
   KekId kek_id;
   KeyHandle handle;
+  pkcs11::HandleWatch watch;
   Deadline::Time visible_by = std::chrono::steady_clock::now() + kReplicationTime;
 };
 
 Key make_key(Pkcs11Session& session, const SetSpec& spec, const RingId& ring, Version version) {
-  Key key;
-  key.kek_id = {crypto::random_array<16>()};
-  key.id.assign(key.kek_id.bytes.begin(), key.kek_id.bytes.end());
-  key.label = spec.key_label.empty() ? key_label(ring, version) : spec.key_label;
-  key.handle = session.generate_aes_key({.id = key.id, .label = key.label});
-  return key;
+  const KekId kek_id{crypto::random_array<16>()};
+  const Bytes id{kek_id.bytes.begin(), kek_id.bytes.end()};
+  const std::string label = spec.key_label.empty() ? key_label(ring, version) : spec.key_label;
+  const auto watch = pkcs11::SessionAccess::watch_handles(session);
+  return {.id = id,
+          .label = label,
+          .kek_id = kek_id,
+          .handle = session.generate_aes_key({.id = id, .label = label}),
+          .watch = watch};
 }
 
 Key adopt_key(Pkcs11Session& session, const SetSpec& spec) {
+  const auto watch = pkcs11::SessionAccess::watch_handles(session);
   const auto handle = session.find_key({.id = spec.adopt_key_id});
   if (!handle) {
     throw KeyNotFoundError(
@@ -78,7 +83,8 @@ Key adopt_key(Pkcs11Session& session, const SetSpec& spec) {
   return {.id = *spec.adopt_key_id,
           .label = told.label.value_or(""),
           .kek_id = {crypto::random_array<16>()},
-          .handle = *handle};
+          .handle = *handle,
+          .watch = watch};
 }
 
 void expect_refusal(Pkcs11Key& key, Bytes wrapped, ByteView aad, std::size_t changed_byte, std::string_view what) {
@@ -100,9 +106,10 @@ bool works_in_later_session(const Pkcs11Key& key, const Key& found, SessionPool&
                             const SecretBytes& expected) {
   pool.close_idle();
   auto session = pool.acquire();
+  const auto watch = pkcs11::SessionAccess::watch_handles(*session);
   const auto handle = session->find_key({.id = found.id});
   if (!handle) return false;
-  if (crypto::equal(key.unwrap_in(*session, *handle, wrapped, aad).view(), expected.view())) return true;
+  if (crypto::equal(key.unwrap_in(*session, *handle, watch, wrapped, aad).view(), expected.view())) return true;
   throw WrongKeyError("the token does not decrypt what it encrypted; it cannot protect keys");
 }
 
@@ -162,7 +169,12 @@ void probe(Pkcs11Key& key, const Key& found, SessionPool& pool) {
   std::string why;
   try {
     auto session = pool.acquire();
-    pkcs11::SessionAccess::destroy_new_key(*session, key.handle);
+    const auto handle = session->find_key({.id = key.id});
+    if (handle) {
+      pkcs11::SessionAccess::destroy_key(*session, *handle, key.id);
+    } else {
+      why = "the token does not show it";
+    }
   } catch (const Error& error) {
     why = error.what();
   }
@@ -202,7 +214,7 @@ KeyDescription make_or_adopt_key(TokenConnection& token, const SetSpec& spec, co
   }();
   try {
     const WrapProfile profile;
-    Pkcs11Key key{pool, found.handle, profile};
+    Pkcs11Key key{pool, found.handle, found.watch, profile};
     probe(key, found, *pool);
     return {spec.token,  info.label,   info.serial, found.id,
             found.label, found.kek_id, profile,     make_key_proof(key, found.kek_id)};

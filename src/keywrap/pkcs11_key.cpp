@@ -12,6 +12,9 @@
 #include "pkcs11/session_access.hpp"
 
 namespace hsmseal::keywrap {
+
+using KeyUse = pkcs11::SessionAccess::KeyUse;
+
 namespace {
 
 constexpr std::size_t kIvBytes = crypto::kNonceBytes;
@@ -35,9 +38,14 @@ Verdict verdict_on(const TokenError& error) {
 
 }  // namespace
 
-Pkcs11Key::Pkcs11Key(std::shared_ptr<SessionPool> pool, KeyHandle handle, WrapProfile profile,
-                     std::optional<KnownProof> proof, Direction direction)
-    : pool_(std::move(pool)), handle_(handle), profile_(profile), proof_(std::move(proof)), direction_(direction) {}
+Pkcs11Key::Pkcs11Key(std::shared_ptr<SessionPool> pool, KeyHandle handle, pkcs11::HandleWatch watch,
+                     WrapProfile profile, std::optional<KnownProof> proof, Direction direction)
+    : pool_(std::move(pool)),
+      handle_(handle),
+      watch_(std::move(watch)),
+      profile_(profile),
+      proof_(std::move(proof)),
+      direction_(direction) {}
 
 InvalidArgumentError unwraps_only() {
   return InvalidArgumentError("a key that is described without a proof only unwraps; nothing was encrypted");
@@ -47,19 +55,22 @@ Bytes Pkcs11Key::wrap_once(ByteView key, ByteView aad) const {
   const auto iv = crypto::random_array<kIvBytes>();
   Bytes wrapped(iv.begin(), iv.end());
   auto session = pool_->acquire();
+  const KeyUse use{*session, watch_, handle_};
   const Bytes ciphertext = session->encrypt(handle_, {.iv = iv, .aad = aad}, key);
   wrapped.insert(wrapped.end(), ciphertext.begin(), ciphertext.end());
   return wrapped;
 }
 
-SecretBytes Pkcs11Key::unwrap_in(Pkcs11Session& session, KeyHandle handle, ByteView wrapped, ByteView aad) {
+SecretBytes Pkcs11Key::unwrap_in(Pkcs11Session& session, KeyHandle handle, const pkcs11::HandleWatch& watch,
+                                 ByteView wrapped, ByteView aad) {
   if (wrapped.size() < kIvBytes + crypto::kTagBytes) throw OpenError();
+  const KeyUse use{session, watch, handle};
   return session.decrypt(handle, {.iv = wrapped.first(kIvBytes), .aad = aad}, wrapped.subspan(kIvBytes));
 }
 
 SecretBytes Pkcs11Key::unwrap_once(ByteView wrapped, ByteView aad) const {
   auto session = pool_->acquire();
-  return unwrap_in(*session, handle_, wrapped, aad);
+  return unwrap_in(*session, handle_, watch_, wrapped, aad);
 }
 
 bool Pkcs11Key::round_trip_works() const {
@@ -74,7 +85,11 @@ bool Pkcs11Key::round_trip_works() const {
   }
 }
 
-bool Pkcs11Key::is_shown() const { return pkcs11::SessionAccess::key_id(*pool_->acquire(), handle_).has_value(); }
+bool Pkcs11Key::is_shown() const {
+  auto session = pool_->acquire();
+  const KeyUse use{*session, watch_, handle_};
+  return pkcs11::SessionAccess::key_id(*session, handle_).has_value();
+}
 
 void Pkcs11Key::compare_after_wrap() const {
   // Once may have been a fault in passing; a token that keeps to a wrong IV fails each time.

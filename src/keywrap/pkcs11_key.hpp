@@ -10,6 +10,7 @@
 #include <hsmseal/pkcs11_session.hpp>
 
 #include "keywrap/session_pool.hpp"
+#include "pkcs11/handle_watch.hpp"
 
 namespace hsmseal::keywrap {
 
@@ -34,7 +35,8 @@ enum class Direction {
 class Pkcs11Key final : public KeyWrapper {
  public:
   /// @param proof  absent for a key that was just made or found, and for one that only unwraps.
-  Pkcs11Key(std::shared_ptr<SessionPool> pool, KeyHandle handle, WrapProfile profile,
+  /// @param watch  taken before the key was made or found.
+  Pkcs11Key(std::shared_ptr<SessionPool> pool, KeyHandle handle, pkcs11::HandleWatch watch, WrapProfile profile,
             std::optional<KnownProof> proof = std::nullopt, Direction direction = Direction::Both);
 
   /// Before the first one, what this token wraps is unwrapped again and compared: a token that uses another IV than the
@@ -47,12 +49,16 @@ class Pkcs11Key final : public KeyWrapper {
   /// unwraps may have none; then it was the ciphertext if it fails again though the token still shows the key.
   [[nodiscard]] SecretBytes unwrap(ByteView wrapped, ByteView aad) override;
 
+  /// Whether the handle still stands for the key that was found.
+  [[nodiscard]] bool current() const { return watch_.still_names(handle_); }
+
   /// Whether the token and the key work, shown by what is known.
   /// @throws WrongKeyError  another key answers.
   [[nodiscard]] bool answers() const;
 
-  /// Unwraps in a given session, with the token's own error.
-  [[nodiscard]] static SecretBytes unwrap_in(Pkcs11Session& session, KeyHandle handle, ByteView wrapped, ByteView aad);
+  /// Unwraps in a given session with a handle found in it, with the token's own error.
+  [[nodiscard]] static SecretBytes unwrap_in(Pkcs11Session& session, KeyHandle handle,
+                                             const pkcs11::HandleWatch& watch, ByteView wrapped, ByteView aad);
 
  private:
   [[nodiscard]] Bytes wrap_once(ByteView key, ByteView aad) const;
@@ -66,6 +72,7 @@ class Pkcs11Key final : public KeyWrapper {
 
   const std::shared_ptr<SessionPool> pool_;
   const KeyHandle handle_;
+  const pkcs11::HandleWatch watch_;
   const WrapProfile profile_;
   const std::optional<KnownProof> proof_;
   const Direction direction_;

@@ -40,6 +40,22 @@ class CallGate {
 
   void open() noexcept { closed_ = false; }
 
+  /// enter() and leave().
+  class Visit {
+   public:
+    explicit Visit(CallGate& gate) noexcept : gate_(gate), inside_(gate.enter()) {}
+    Visit(const Visit&) = delete;
+    Visit& operator=(const Visit&) = delete;
+    ~Visit() {
+      if (inside_) gate_.leave();
+    }
+    [[nodiscard]] bool inside() const noexcept { return inside_; }
+
+   private:
+    CallGate& gate_;
+    const bool inside_;
+  };
+
  private:
   std::atomic<std::int64_t> inside_ = 0;
   std::atomic<bool> closed_ = false;

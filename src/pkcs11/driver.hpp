@@ -99,8 +99,9 @@ class Driver {
   /// @returns CKR_SESSION_HANDLE_INVALID without a call if that life is over.
   template <typename Function, typename... Arguments>
   CK_RV call_in_life(std::uint64_t life, Function CK_FUNCTION_LIST::*function, Arguments... arguments) {
-    if (process_ends() || forked() || !gate_.enter()) return CKR_CRYPTOKI_NOT_INITIALIZED;
-    const Inside inside{gate_};
+    if (process_ends() || forked()) return CKR_CRYPTOKI_NOT_INITIALIZED;
+    const CallGate::Visit visit{gate_};
+    if (!visit.inside()) return CKR_CRYPTOKI_NOT_INITIALIZED;
     if (life_ != life) return CKR_SESSION_HANDLE_INVALID;
     if (down_) return CKR_CRYPTOKI_NOT_INITIALIZED;
     const Function target = functions_->*function;
@@ -144,17 +145,6 @@ class Driver {
   [[nodiscard]] SharedState& shared() noexcept { return shared_; }
 
  private:
-  class Inside {
-   public:
-    explicit Inside(CallGate& gate) noexcept : gate_(gate) {}
-    Inside(const Inside&) = delete;
-    Inside& operator=(const Inside&) = delete;
-    ~Inside() { gate_.leave(); }
-
-   private:
-    CallGate& gate_;
-  };
-
   void initialise();
   [[nodiscard]] bool others_work(const void* owner);
   [[nodiscard]] CK_RV start();

@@ -13,7 +13,8 @@ namespace hsmseal::pkcs11 {
 /// Whether key handles that are found from now on still stand for the same keys. Drivers number objects anew when they
 /// are restarted and at each login, and give the numbers of destroyed ones to others.
 ///
-/// Taken before the search, and asked after the use of the handle: what another key may have answered is thrown away.
+/// Taken before the search, asked before each call with the handle (SessionAccess::KeyUse), and again afterwards: what
+/// another key may have answered is thrown away.
 ///
 /// Thread safety: const members may run concurrently.
 class HandleWatch {
@@ -26,7 +27,7 @@ class HandleWatch {
         destructions_(driver_->shared().destructions.count()) {}
 
   [[nodiscard]] bool still_names(KeyHandle key) const {
-    return driver_->life() == life_ && guard_.logins == logins_ &&
+    return driver_->life() == life_ && guard_.logins == logins_ && logins_ % 2 == 0 &&
            !driver_->shared().destructions.happened_to(key.value, destructions_);
   }
 

@@ -10,6 +10,8 @@
 
 #include <hsmseal/secret_bytes.hpp>
 
+#include "pkcs11/call_gate.hpp"
+
 namespace hsmseal::pkcs11 {
 
 /// What is known of the PINs of one token: tokens lock after a few wrong ones, so none is tried twice.
@@ -38,8 +40,11 @@ class LoginGuard {
   /// For a forked child, which is not logged in.
   void inherit(const LoginGuard& from) { refused_ = from.refused_; }
 
-  /// How often hsmseal has called C_Login, raised before the call: object handles may be numbered anew by each.
+  /// Raised before and after each C_Login of hsmseal, so odd while one is under way: object handles may be numbered anew
+  /// by each.
   std::atomic<std::uint64_t> logins = 0;
+  /// Entered by calls that name a key; C_Login waits for them.
+  CallGate key_uses;
 
  private:
   std::optional<PinDigest> accepted_;

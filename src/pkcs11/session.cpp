@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include <hsmseal/deadline.hpp>
 #include <hsmseal/error.hpp>
 
 #include "pkcs11/session_state.hpp"
@@ -21,6 +22,7 @@ constexpr std::size_t kTagBytes = 16;
 constexpr std::size_t kMaxMacBytes = 64;
 /// Room beyond what the standard says, since drivers differ: padding block, tag, IV.
 constexpr std::size_t kSpareBytes = 48;
+constexpr std::chrono::seconds kDrainTime{2};
 
 }  // namespace
 
@@ -31,6 +33,7 @@ Pkcs11Session::Pkcs11Session(std::shared_ptr<Pkcs11Module> module, const TokenSe
   state_->selector = selector;
   state_->token = module->token(selector);
   state_->life = state_->driver->life();
+  state_->guard = &state_->driver->shared().login_guard(state_->token.label, state_->token.serial);
   const CK_FLAGS flags = CKF_SERIAL_SESSION | (mode == SessionMode::ReadWrite ? CKF_RW_SESSION : 0);
   const CK_RV rv = state_->driver->call_in_life(
       state_->life, &CK_FUNCTION_LIST::C_OpenSession, static_cast<CK_SLOT_ID>(state_->token.slot), flags,
@@ -92,6 +95,17 @@ void Pkcs11Session::State::refuse_risky_login(LowPinCount low_pin_count) {
   }
 }
 
+/// Keys may be numbered anew: whoever is in a call about one is waited for, unless it hangs, and no other begins.
+CK_RV Pkcs11Session::State::call_login(CK_BYTE_PTR pin, CK_ULONG size) {
+  ++guard->logins;
+  if (guard->key_uses.close(std::min(Deadline::current(), std::chrono::steady_clock::now() + kDrainTime))) {
+    guard->key_uses.open();
+  }
+  const CK_RV rv = call(&CK_FUNCTION_LIST::C_Login, static_cast<CK_USER_TYPE>(CKU_USER), pin, size);
+  ++guard->logins;
+  return rv;
+}
+
 /// Whether the token answers at all: by what most drivers do not answer themselves.
 bool Pkcs11Session::State::token_is_well() {
   std::array<std::byte, 8> drawn{};
@@ -100,7 +114,7 @@ bool Pkcs11Session::State::token_is_well() {
 }
 
 void Pkcs11Session::State::login(ByteView pin, LowPinCount low_pin_count) {
-  pkcs11::LoginGuard& known = guard();
+  pkcs11::LoginGuard& known = *guard;
   const auto digest = pkcs11::LoginGuard::digest(pin);
   const std::scoped_lock one_login_at_a_time{known.mutex};
   const auto refuse = [&](CK_RV rv, const std::string& message) {
@@ -119,8 +133,7 @@ void Pkcs11Session::State::login(ByteView pin, LowPinCount low_pin_count) {
   }
   if (already) return;
   refuse_risky_login(low_pin_count);
-  ++known.logins;
-  const CK_RV rv = call(&CK_FUNCTION_LIST::C_Login, static_cast<CK_USER_TYPE>(CKU_USER), in(pin), size_of(pin));
+  const CK_RV rv = call_login(in(pin), size_of(pin));
   // Somebody else's C_Login came between; whose PIN is in force is not known, but ours was not judged.
   if (rv == CKR_USER_ALREADY_LOGGED_IN && logged_in()) return;
   if (rv == CKR_OK) return known.accepted(digest);
@@ -146,13 +159,11 @@ void Pkcs11Session::State::login(ByteView pin, LowPinCount low_pin_count) {
 
 /// The person at the token's own pad is asked anew each time, and sees what the token says.
 void Pkcs11Session::State::login_at_token(LowPinCount low_pin_count) {
-  pkcs11::LoginGuard& known = guard();
+  pkcs11::LoginGuard& known = *guard;
   const std::scoped_lock one_login_at_a_time{known.mutex};
   if (logged_in()) return;
   refuse_risky_login(low_pin_count);
-  ++known.logins;
-  const CK_RV rv = call(&CK_FUNCTION_LIST::C_Login, static_cast<CK_USER_TYPE>(CKU_USER),
-                        static_cast<CK_BYTE_PTR>(nullptr), CK_ULONG{0});
+  const CK_RV rv = call_login(nullptr, 0);
   if (rv == CKR_OK || (rv == CKR_USER_ALREADY_LOGGED_IN && logged_in())) return;
   throw TokenLoginError(pkcs11::failure("C_Login", rv), pkcs11::failure_text("C_Login", rv, token.label) +
                                                             "; nobody, or not the right PIN, at the token's own pad");

@@ -14,10 +14,12 @@ constexpr std::size_t kMaxLabelBytes = 255;
 
 }  // namespace
 
-void SessionAccess::destroy_new_key(Pkcs11Session& session, KeyHandle key) {
-  session.state_->check_usable();
-  const std::scoped_lock alone{session.state_->driver->shared().object_store};
-  session.state_->must("C_DestroyObject", &CK_FUNCTION_LIST::C_DestroyObject, static_cast<CK_OBJECT_HANDLE>(key.value));
+SessionAccess::KeyUse::KeyUse(Pkcs11Session& session, const HandleWatch& watch, KeyHandle key) : session_(session) {
+  session.state_->key_use.emplace(watch, key);
+}
+
+SessionAccess::KeyUse::~KeyUse() {
+  if (session_.state_) session_.state_->key_use.reset();
 }
 
 std::vector<ListedKey> SessionAccess::list_keys(Pkcs11Session& session,
@@ -72,7 +74,7 @@ void SessionAccess::destroy_key(Pkcs11Session& session, KeyHandle key, const Byt
   state.check_usable();
   SharedState& shared = state.driver->shared();
   // No login of hsmseal's in between, which may number the keys anew.
-  const std::scoped_lock alone{state.guard().mutex, shared.object_store};
+  const std::scoped_lock alone{state.guard->mutex, shared.object_store};
   if (state.read_attribute(key, CKA_ID, kMaxIdBytes) != id) {
     throw WrongKeyError(
         fmt::format("the key with CKA_ID {} on token '{}' changed after it was found; look for another "
@@ -86,7 +88,7 @@ void SessionAccess::destroy_key(Pkcs11Session& session, KeyHandle key, const Byt
 }
 
 HandleWatch SessionAccess::watch_handles(const Pkcs11Session& session) {
-  return {session.state_->driver, session.state_->guard()};
+  return {session.state_->driver, *session.state_->guard};
 }
 
 bool SessionAccess::logged_in(Pkcs11Session& session) {

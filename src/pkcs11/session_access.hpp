@@ -23,8 +23,19 @@ struct ListedKey {
 ///
 /// @throws from every function that calls the driver: TokenError.
 struct SessionAccess {
-  /// Destroys a key that was made a moment ago and has sealed nothing.
-  static void destroy_new_key(Pkcs11Session& session, KeyHandle key);
+  /// While it lives, every call in the session is about one key, and is not made (CKR_KEY_HANDLE_INVALID) once the
+  /// handle may name another.
+  class KeyUse {
+   public:
+    /// @param watch  must outlive this.
+    KeyUse(Pkcs11Session& session, const HandleWatch& watch, KeyHandle key);
+    KeyUse(const KeyUse&) = delete;
+    KeyUse& operator=(const KeyUse&) = delete;
+    ~KeyUse();
+
+   private:
+    Pkcs11Session& session_;
+  };
 
   /// The secret keys whose labels are wanted. Left out: a key that vanishes while it is read, and one whose CKA_ID does
   /// not have 1 to 255 bytes.

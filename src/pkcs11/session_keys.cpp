@@ -94,7 +94,8 @@ KeyHandle Pkcs11Session::generate_aes_key(const KeyTemplate& key) {
   };
   CK_MECHANISM mechanism{CKM_AES_KEY_GEN, nullptr, 0};
   CK_OBJECT_HANDLE handle = CK_INVALID_HANDLE;
-  const std::scoped_lock alone{state_->driver->shared().object_store};
+  // No login of hsmseal's before the key is good: the handle would name another key.
+  const std::scoped_lock alone{state_->guard->mutex, state_->driver->shared().object_store};
   state_->must("C_GenerateKey", &CK_FUNCTION_LIST::C_GenerateKey, &mechanism, attributes.data(),
                static_cast<CK_ULONG>(attributes.size()), &handle);
   try {

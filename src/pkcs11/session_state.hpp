@@ -14,6 +14,7 @@
 #include <hsmseal/pkcs11_session.hpp>
 
 #include "pkcs11/driver.hpp"
+#include "pkcs11/handle_watch.hpp"
 #include "pkcs11/reactions.hpp"
 
 namespace hsmseal {
@@ -42,12 +43,21 @@ struct Pkcs11Session::State {
   CK_SESSION_HANDLE handle = CK_INVALID_HANDLE;
   std::uint64_t life = 0;  ///< of the driver, in which the session was opened
   pkcs11::OpenSessions::Lost lost;
+  pkcs11::LoginGuard* guard = nullptr;  ///< the token's; lives as long as the process
+  struct KeyUse {
+    const pkcs11::HandleWatch& watch;
+    KeyHandle key;
+  };
+  std::optional<KeyUse> key_use;  ///< the key that calls are about, if it is watched
   bool open = false;
   bool spent = false;
 
   template <typename Function, typename... Arguments>
   CK_RV call(Function CK_FUNCTION_LIST::*function, Arguments... arguments) {
     if (*lost) return CKR_SESSION_HANDLE_INVALID;
+    if (!key_use) return driver->call_in_life(life, function, handle, arguments...);
+    const pkcs11::CallGate::Visit visit{guard->key_uses};
+    if (!visit.inside() || !key_use->watch.still_names(key_use->key)) return CKR_KEY_HANDLE_INVALID;
     return driver->call_in_life(life, function, handle, arguments...);
   }
 
@@ -97,8 +107,8 @@ struct Pkcs11Session::State {
     return size;
   }
 
-  [[nodiscard]] pkcs11::LoginGuard& guard() const { return driver->shared().login_guard(token.label, token.serial); }
   bool logged_in();
+  CK_RV call_login(CK_BYTE_PTR pin, CK_ULONG size);
   bool token_is_well();
   void refuse_risky_login(LowPinCount low_pin_count);
   void login(ByteView pin, LowPinCount low_pin_count);

@@ -90,7 +90,7 @@ TEST_CASE("another key under the same id is not destroyed") {
   TwoKeys keys;
   {
     auto session = logged_in(keys.hsm, "one");
-    replace_key(session, keys.first);
+    replace_key(keys.hsm, session, keys.first);
   }
   const auto error = keys.refusal<WrongKeyError>(keys.first);
   CHECK_NAMES(error.what(), keys.first.kek_id.to_string());

@@ -110,7 +110,7 @@ TEST_CASE("a key without a proof is looked for on the token that showed it alone
 TEST_CASE("another key in the place of one without a proof does not open") {
   const Salvage salvage;
   auto session = test::logged_in(salvage.hsm, "one");
-  test::replace_key(session, salvage.made);
+  test::replace_key(salvage.hsm, session, salvage.made);
   CHECK_THROWS_AS(salvage.opens(), OpenError);
   CHECK(salvage.hsm.calls("C_EncryptInit") > 0);  // by whoever made the key
 }

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include <p11-kit/pkcs11.h>
+
 #include <hsmseal/error.hpp>
 #include <hsmseal/key_wrapper.hpp>
 #include <hsmseal/pkcs11_key_wrapper.hpp>
@@ -11,7 +13,7 @@
 
 #include "crypto/crypto.hpp"
 #include "keywrap/key_label.hpp"
-#include "pkcs11/session_access.hpp"
+#include "support/catch.hpp"
 #include "support/faultyhsm.hpp"
 
 namespace hsmseal::test {
@@ -37,9 +39,16 @@ inline Bytes make_key(Pkcs11Session& session, const std::string& label) {
   return id;
 }
 
-/// Puts another key in the place of a described one: the same CKA_ID and label, another value.
-inline void replace_key(Pkcs11Session& session, const KeyDescription& key) {
-  pkcs11::SessionAccess::destroy_new_key(session, session.find_key({.id = key.key_id}).value());
+/// Puts another key in the place of a described one, as another program would: the same CKA_ID and label, another value.
+inline void replace_key(const FaultyHsm& hsm, Pkcs11Session& session, const KeyDescription& key) {
+  const CK_OBJECT_HANDLE old = session.find_key({.id = key.key_id}).value().value;
+  CK_FUNCTION_LIST* list = nullptr;
+  CK_SESSION_HANDLE own = 0;
+  REQUIRE(reinterpret_cast<CK_C_GetFunctionList>(hsm.symbol("C_GetFunctionList"))(&list) == CKR_OK);
+  REQUIRE(list->C_OpenSession(session.token().slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, nullptr, nullptr, &own) ==
+          CKR_OK);
+  REQUIRE(list->C_DestroyObject(own, old) == CKR_OK);
+  REQUIRE(list->C_CloseSession(own) == CKR_OK);
   static_cast<void>(session.generate_aes_key({.id = key.key_id, .label = key.key_label}));
 }
 
