@@ -73,6 +73,7 @@ class DescribedWrapper::Retries {
   /// @param found  the key that was used; null if the failure came before there was one.
   /// @returns whether to try again.
   [[nodiscard]] bool after(const TokenError& error, const std::shared_ptr<Life>& life, Found* found) {
+    if (error.function().empty()) return false;  // no call failed: the time was over, while another thread goes on
     const Reaction reaction = pkcs11::reaction(error.function(), error.rv(), token_.attempt(failures_));
     switch (reaction) {
       case Reaction::Proceed:
