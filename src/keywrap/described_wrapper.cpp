@@ -68,6 +68,7 @@ class DescribedWrapper::Retries {
   /// @param found  the key that was used; null if the failure came before there was one.
   /// @returns whether to try again.
   [[nodiscard]] bool after(const TokenError& error, const std::shared_ptr<Life>& life, Found* found) {
+    if (error.function().empty()) return false;  // no call failed: the time was over, while another thread goes on
     const Reaction reaction = pkcs11::reaction(error.function(), error.rv(), token_.attempt(failures_));
     switch (reaction) {
       case Reaction::Proceed:
@@ -84,6 +85,8 @@ class DescribedWrapper::Retries {
         return ++failures_ == 1 && after(error, life, found);  // busy for too long: something else is the matter
       case Reaction::FindKey:
         if (found != nullptr) found->forget();
+        // Without a login private keys are not there.
+        if (!life->well()) token_.lost(life, Reaction::NewLogin, error, version_);
         return once();
       case Reaction::NewSession:
         life->pool().close_idle();
@@ -250,6 +253,10 @@ std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::look_once(const std::
 std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::find_and_prove(const std::shared_ptr<Life>& life) const {
   const auto token = tokens_->find(description_.token);
   auto found = look_once(life);
+  if (!found && token->logs_in() && !life->well()) {
+    throw TokenError(pkcs11::failure("C_FindObjects", CKR_USER_NOT_LOGGED_IN),
+                     fmt::format("keys on token '{}' are not visible: its login was lost", token->alias()));
+  }
   // Without a login it will not become visible.
   if (!found && token->logs_in()) {
     for (const auto pause : kBetweenLooks) {
