@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include <hsmseal/secret_bytes.hpp>
 
@@ -34,7 +35,12 @@ class LoginGuard {
 
   void accepted(const PinDigest& pin) {
     accepted_ = pin;
+    doubted_ = false;
     refused_.erase(pin);
+  }
+  /// Whether a failure that may mean a wrong PIN is rather the token's: once, for the PIN that it accepted before.
+  [[nodiscard]] bool give_benefit_of_doubt(const PinDigest& pin) {
+    return accepted_ == pin && !std::exchange(doubted_, true);
   }
   void refused(const PinDigest& pin) { refused_.insert(pin); }
   /// For a forked child, which is not logged in.
@@ -48,6 +54,7 @@ class LoginGuard {
 
  private:
   std::optional<PinDigest> accepted_;
+  bool doubted_ = false;
   std::set<PinDigest> refused_;
 };
 

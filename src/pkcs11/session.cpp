@@ -142,9 +142,11 @@ void Pkcs11Session::State::login(ByteView pin, LowPinCount low_pin_count) {
   if (reaction == Reaction::Refuse || reaction == Reaction::Proceed) {
     refuse(rv, pkcs11::failure_text("C_Login", rv, token.label));  // the token takes no user's login now
   }
-  // Some drivers answer a wrong PIN with a general error. If the token is well, that was its verdict on the PIN.
+  // Some drivers answer a wrong PIN with a general error. If the token is well, that was its verdict on the PIN; one that
+  // it accepted before is worth a second try, which locks no token of three.
   const bool says_pin = pkcs11::reaction("C_OpenSession", rv, pkcs11::Attempt::First) == Reaction::AskOperator;
-  if (reaction != Reaction::AskOperator || (!says_pin && !token_is_well())) {
+  const bool in_doubt = !says_pin && (!token_is_well() || known.give_benefit_of_doubt(digest));
+  if (reaction != Reaction::AskOperator || in_doubt) {
     TokenFailure failure = pkcs11::failure("C_Login", rv);
     failure.retryable = true;  // the PIN was not judged
     throw TokenError(failure, pkcs11::failure_text("C_Login", rv, token.label));
