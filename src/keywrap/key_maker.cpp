@@ -169,7 +169,9 @@ void probe(Pkcs11Key& key, const Key& found, SessionPool& pool) {
   std::string why;
   try {
     auto session = pool.acquire();
-    const auto handle = session->find_key({.id = key.id});
+    // Where it was made it is known, though the members of a group that answer a search may not know it yet.
+    const auto handle =
+        key.watch.still_names(key.handle) ? std::optional{key.handle} : session->find_key({.id = key.id});
     if (handle) {
       pkcs11::SessionAccess::destroy_key(*session, *handle, key.id);
     } else {
