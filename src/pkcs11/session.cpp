@@ -225,6 +225,10 @@ Bytes Pkcs11Session::encrypt(KeyHandle key, const AesGcm& mechanism, ByteView pl
                                                     plaintext.size(), plaintext.size() + kTagBytes));
   }
   if (!gcm.iv_is(mechanism.iv)) state_->broken_promise("C_Encrypt", "used another IV than the caller's");
+  const auto tag = ByteView{ciphertext}.subspan(plaintext.size(), kTagBytes);
+  if (std::ranges::count(tag, std::byte{0}) == kTagBytes) {
+    state_->broken_promise("C_Encrypt", "left its buffer as it was");
+  }
   ciphertext.resize(size);
   return ciphertext;
 }
@@ -233,15 +237,22 @@ SecretBytes Pkcs11Session::decrypt(KeyHandle key, const AesGcm& mechanism, ByteV
   state_->check_usable();
   if (ciphertext.size() < kTagBytes)
     throw InvalidArgumentError("AES-GCM ciphertext has at least the 16 bytes of its tag");
-  GcmMechanism gcm{mechanism};
-  SecretBytes plaintext{ciphertext.size() + kSpareBytes};
-  state_->must("C_DecryptInit", &CK_FUNCTION_LIST::C_DecryptInit, gcm.get(), static_cast<CK_OBJECT_HANDLE>(key.value));
-  const CK_ULONG size = state_->must_fill("C_Decrypt", &CK_FUNCTION_LIST::C_Decrypt, ciphertext, plaintext);
-  if (size != ciphertext.size() - kTagBytes) {
-    state_->broken_promise("C_Decrypt", fmt::format("{} bytes for {} bytes of ciphertext", size, ciphertext.size()));
+  // A buffer that comes back as it was may hold a plaintext that looks like it, but not like both of two fillings.
+  for (const std::byte filling : {std::byte{0x5a}, std::byte{0xa5}}) {
+    GcmMechanism gcm{mechanism};
+    SecretBytes plaintext{ciphertext.size() + kSpareBytes};
+    std::ranges::fill(plaintext.writable(), filling);
+    state_->must("C_DecryptInit", &CK_FUNCTION_LIST::C_DecryptInit, gcm.get(),
+                 static_cast<CK_OBJECT_HANDLE>(key.value));
+    const CK_ULONG size = state_->must_fill("C_Decrypt", &CK_FUNCTION_LIST::C_Decrypt, ciphertext, plaintext);
+    if (size != ciphertext.size() - kTagBytes) {
+      state_->broken_promise("C_Decrypt", fmt::format("{} bytes for {} bytes of ciphertext", size, ciphertext.size()));
+    }
+    plaintext.truncate(size);
+    const bool untouched = std::ranges::all_of(plaintext.view(), [&](std::byte one) { return one == filling; });
+    if (size == 0 || !untouched) return plaintext;
   }
-  plaintext.truncate(size);
-  return plaintext;
+  state_->broken_promise("C_Decrypt", "left its buffer as it was");
 }
 
 Bytes Pkcs11Session::sign(KeyHandle key, MacMechanism mechanism, ByteView data) {
