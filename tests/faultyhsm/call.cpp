@@ -67,7 +67,10 @@ std::optional<CK_RV> stopped_in_child(const CurrentCall& call) {
   auto& shared = state();
   ++shared.across_forks->calls;
   if (call.function == Function::C_Finalize) ++shared.across_forks->finalized;
-  if (call.function == Function::C_CloseSession && call.session != 0) ++shared.across_forks->closed;
+  if (call.function == Function::C_CloseSession) {
+    const auto session = shared.tables.find(call.session);
+    if (session && session->opened_by != ::getpid()) ++shared.across_forks->closed;
+  }
   if (!on(Fault::Fork)) return std::nullopt;
   trigger(Fault::Fork).note();
   if (call.function != Function::C_Initialize) return CKR_CRYPTOKI_NOT_INITIALIZED;

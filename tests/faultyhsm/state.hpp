@@ -12,6 +12,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include <unistd.h>
+
 #include "faultyhsm/faults.hpp"
 
 namespace faulty {
@@ -37,6 +39,7 @@ struct Session {
   CK_SESSION_HANDLE real = 0;
   CK_SLOT_ID slot = 0;  ///< the real one
   unsigned long member = 0;
+  const pid_t opened_by = ::getpid();
   std::atomic<Clock::rep> last_use{Clock::now().time_since_epoch().count()};
 
   // Guarded by Tables' mutex.

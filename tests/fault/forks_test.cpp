@@ -1,0 +1,102 @@
+// Processes that are forked (F28).
+
+#include "fault/faulty_vault.hpp"
+#include "support/child.hpp"
+
+using namespace hsmseal;
+using namespace hsmseal::test;
+
+namespace {
+
+VaultSetup forking(ForkPolicy policy) {
+  VaultSetup setup;
+  setup.options.after_fork = policy;
+  // Threads do not come along into a child.
+  setup.binding = [](TokenBinding& binding) { binding.hang_policy = HangPolicy::Direct; };
+  return setup;
+}
+
+/// The parent goes on in the sessions and with the login that it had, and no child touched them.
+void check_parent(const FaultyVault& scene, unsigned long sessions) {
+  CHECK(scene.hsm.counter("child_finalized") == 0);
+  CHECK(scene.hsm.counter("child_closed") == 0);
+  CHECK(scene.hsm.open_sessions() == sessions);
+  CHECK(scene.seals_and_opens());
+  CHECK(scene.hsm.calls("C_Login") == 0);
+  CHECK(scene.hsm.calls("C_OpenSession") == 0);
+  CHECK(scene.hsm.calls("C_Initialize") == 0);
+  CHECK(scene.hsm.calls("C_Logout") == 0);
+}
+
+}  // namespace
+
+TEST_CASE("F28: a child that may not use tokens says so, and its end harms nobody") {
+  for (const HangPolicy policy : {HangPolicy::Direct, HangPolicy::Isolated}) {
+    VaultSetup setup = forking(ForkPolicy::Refuse);
+    setup.binding = [policy](TokenBinding& binding) { binding.hang_policy = policy; };
+    FaultyVault scene(setup);
+    const auto sessions = scene.hsm.open_sessions();
+    CHECK(exit_status_of([&] {
+            for (int i = 0; i < 2; ++i) {
+              try {
+                static_cast<void>(scene.opens());
+                return false;
+              } catch (const TokenError& error) {
+                if (error.function() != "fork" || error.retryable()) return false;
+              }
+            }
+            scene.vault.reset();
+            scene.ring.reset();
+            return true;
+          }) == 0);
+    CHECK(scene.hsm.counter("child_calls") == 0);
+    check_parent(scene, sessions);
+  }
+}
+
+TEST_CASE("F28: a child that may starts anew, seals and opens, and its parent goes on") {
+  FaultyVault scene(forking(ForkPolicy::StartAnew));
+  const auto sessions = scene.hsm.open_sessions();
+  CHECK(exit_status_of([&] {
+          if (!scene.seals_and_opens()) return false;
+          scene.vault.reset();
+          scene.ring.reset();
+          return true;
+        }) == 0);
+  CHECK(scene.hsm.counter("child_calls") > 0);
+  CHECK(exit_status_of([&] { return scene.seals_and_opens() && scene.opens_with(scene.another()); }) == 0);
+  // A child of a child.
+  CHECK(exit_status_of([&] {
+          return scene.opens() && exit_status_of([&] { return scene.seals_and_opens(); }) == 0 && scene.opens();
+        }) == 0);
+  check_parent(scene, sessions);
+}
+
+TEST_CASE("F28: children in which calls run in threads of hsmseal's own start anew as well") {
+  VaultSetup setup = forking(ForkPolicy::StartAnew);
+  setup.binding = [](TokenBinding& binding) { binding.hang_policy = HangPolicy::Isolated; };
+  const FaultyVault scene(setup);
+  const auto sessions = scene.hsm.open_sessions();
+  for (int i = 0; i < 3; ++i) CHECK(exit_status_of([&] { return scene.seals_and_opens(); }) == 0);
+  CHECK(scene.hsm.counter("child_calls") > 0);
+  check_parent(scene, sessions);
+}
+
+TEST_CASE("F28: a PIN that was refused before the fork is not tried by the child") {
+  FaultyVault scene(forking(ForkPolicy::StartAnew));
+  scene.hsm.apply("pin 87654321");
+  scene.hsm.apply("kill all");
+  CHECK_THROWS_AS(scene.opens(), TokenLoginError);
+  CHECK(scene.hsm.calls("C_Login") == 1);
+  CHECK(scene.hsm.fired("pin") == 1);
+  CHECK(exit_status_of([&] {
+          scene.hsm.reset();
+          try {
+            static_cast<void>(scene.opens());
+            return false;
+          } catch (const TokenLoginError&) {
+            return scene.hsm.calls("C_Login") == 0;
+          }
+        }) == 0);
+  CHECK(scene.hsm.counter("child_finalized") == 0);
+}
