@@ -220,6 +220,9 @@ constexpr std::array kValues{"CKR_GENERAL_ERROR",    "CKR_FUNCTION_FAILED",     
                              "CKR_USER_NOT_LOGGED_IN", "CKR_OPERATION_ACTIVE",     "CKR_OPERATION_NOT_INITIALIZED",
                              "CKR_SESSION_COUNT",    "CKR_SLOT_ID_INVALID",        "CKR_CRYPTOKI_NOT_INITIALIZED",
                              "0x80000384",           "0x81000071",                 "0x3E8", "0x8000ABCD"};
+/// From C_Login the others may be a verdict on the PIN, which is then not tried again: a person must help.
+constexpr std::array kLoginValues{"CKR_SESSION_HANDLE_INVALID", "CKR_DEVICE_REMOVED", "CKR_TOKEN_NOT_PRESENT",
+                                  "CKR_HOST_MEMORY"};
 constexpr std::array kThrottled{"C_EncryptInit", "C_Encrypt", "C_DecryptInit", "C_Decrypt", "C_OpenSession",
                                 "C_FindObjectsInit"};
 constexpr std::array kBadTags{"CKR_ENCRYPTED_DATA_INVALID", "CKR_GENERAL_ERROR", "CKR_DEVICE_ERROR",
@@ -248,8 +251,9 @@ Directive random_directive(Random& random) {
     case 4:
     case 5:
     case 6:
-      return {"fail", {fmt::format("fail {} {} times={} skip={}", function, one_of(random, kValues), number(1, 3),
-                                   number(0, 5))}};
+      return {"fail", {fmt::format("fail {} {} times={} skip={}", function,
+                                   function == "C_Login" ? one_of(random, kLoginValues) : one_of(random, kValues),
+                                   number(1, 3), number(0, 5))}};
     case 7: {
       Directive burst{"throttle", {}};
       for (const char* const throttled : kThrottled) {
@@ -611,7 +615,10 @@ void Chaos::check() {
   // provider with the wrong PIN some are on their way out.
   CHECK(threads_at_most_ <= 1 + kThreads + 2 + 2 * 2 * (kSessions + 1) + 8);
   for (const auto* const hsm : {&a_, &b_}) {
-    CHECK(hsm->counter("stale_handles") == 0);
+    // A dead session is still closed, and who comes first after a loss cannot know that a key's handle is void.
+    const auto losses = hsm->fired("kill") + hsm->fired("lose_login") + hsm->fired("foreign_finalize") +
+                        hsm->fired("removed");
+    CHECK(hsm->counter("stale_handles") <= losses * (kSessions + 1));
     CHECK(hsm->threads_in_one_session() == 0);
     CHECK(hsm->calls("C_Logout") == 0);
     CHECK(hsm->counter("starts") > 1);
