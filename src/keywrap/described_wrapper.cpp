@@ -259,6 +259,8 @@ std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::find_and_prove(const 
   }
   // Without a login it will not become visible.
   if (!found && token->logs_in()) {
+    // What was lost meanwhile hides it: then the login comes back, and it is looked for again.
+    pkcs11::SessionAccess::check_private_keys_visible(*life->pool().acquire());
     for (const auto pause : kBetweenLooks) {
       if (found || !pause_for(pause)) break;
       life->pool().close_idle();
