@@ -87,7 +87,9 @@ class DescribedWrapper::Retries {
         if (found != nullptr) found->forget();
         // Without a login private keys are not there.
         if (!life->well()) token_.lost(life, Reaction::NewLogin, error, version_);
-        return once();
+        if (once()) return true;
+        throw TokenUnavailableError({error.function(), error.rv(), error.rv_name(), true},
+                                    fmt::format("{}; its key was looked up anew and was lost again", error.what()));
       case Reaction::NewSession:
         life->pool().close_idle();
         if (!life->well()) token_.lost(life, Reaction::NewLogin, error, version_);

@@ -142,7 +142,7 @@ constexpr auto kRows = std::to_array<Row>({
     {Fault::Canceled, kAny, NewSession, NewSession, Prove},
     {Fault::Session, kAny, NewSession, NewLogin, Restart},
     always(Fault::Session, kCloses, Proceed),
-    {Fault::Handle, kAny, FindKey, Refuse, Refuse},
+    {Fault::Handle, kAny, FindKey, FindKey, FindKey},
     {Fault::NotLoggedIn, kAny, NewLogin, Refuse, Refuse},
     {Fault::Slot, kAny, NewSlot, NewSlot, Restart},
     always(Fault::NotInitialized, kAny, Restart),

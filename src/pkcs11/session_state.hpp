@@ -64,6 +64,8 @@ struct Pkcs11Session::State {
   /// Gives the session up after a failed call: it may be left in an operation that cannot be ended.
   [[noreturn]] void fail(std::string_view name, CK_RV rv) {
     spent = true;
+    // Its number may belong to another session by now, which must not be closed.
+    if (rv == CKR_SESSION_HANDLE_INVALID || rv == CKR_SESSION_CLOSED) *lost = true;
     pkcs11::throw_failure(name, rv, token.label);
   }
 
