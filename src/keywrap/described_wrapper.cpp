@@ -72,7 +72,7 @@ class DescribedWrapper::Retries {
   /// @param found  the key that was used; null if the failure came before there was one.
   /// @returns whether to try again.
   [[nodiscard]] bool after(const TokenError& error, const std::shared_ptr<Life>& life, Found* found) {
-    const Reaction reaction = pkcs11::reaction(error.function(), error.rv(), token_.attempt(failures_));
+    const Reaction reaction = pkcs11::reaction(error.function(), error.rv(), token_.attempt_in(life, failures_));
     switch (reaction) {
       case Reaction::Proceed:
       case Reaction::BadData:
@@ -88,6 +88,8 @@ class DescribedWrapper::Retries {
         return ++failures_ == 1 && after(error, life, found);  // busy for too long: something else is the matter
       case Reaction::FindKey:
         if (found != nullptr) found->forget();
+        // A logout takes the handles of private keys away.
+        if (!life->well()) token_.lost(life, Reaction::NewLogin, error, version_);
         return once();
       case Reaction::NewSession:
         life->pool().close_idle();
@@ -254,6 +256,9 @@ std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::look_once(const std::
 std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::find_and_prove(const std::shared_ptr<Life>& life) const {
   const auto token = tokens_->find(description_.token);
   auto found = look_once(life);
+  if (!found && token->logs_in() && !life->well()) {
+    pkcs11::throw_failure("C_FindObjects", CKR_USER_NOT_LOGGED_IN, token->alias());  // somebody logged the process out
+  }
   // Without a login it will not become visible.
   if (!found && token->logs_in()) {
     for (const auto pause : kBetweenLooks) {
