@@ -69,7 +69,7 @@ class DescribedWrapper::Retries {
   /// @returns whether to try again.
   [[nodiscard]] bool after(const TokenError& error, const std::shared_ptr<Life>& life, Found* found) {
     if (error.function().empty()) return false;  // no call failed: the time was over, while another thread goes on
-    const Reaction reaction = pkcs11::reaction(error.function(), error.rv(), token_.attempt(failures_));
+    const Reaction reaction = pkcs11::reaction(error.function(), error.rv(), token_.attempt_in(life, failures_));
     switch (reaction) {
       case Reaction::Proceed:
       case Reaction::BadData:
@@ -261,8 +261,6 @@ std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::find_and_prove(const 
   }
   // Without a login it will not become visible.
   if (!found && token->logs_in()) {
-    // What was lost meanwhile hides it: then the login comes back, and it is looked for again.
-    pkcs11::SessionAccess::check_private_keys_visible(*life->pool().acquire());
     for (const auto pause : kBetweenLooks) {
       if (found || !pause_for(pause)) break;
       life->pool().close_idle();

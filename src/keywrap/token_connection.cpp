@@ -168,6 +168,11 @@ Attempt TokenConnection::attempt(unsigned failures_before) const noexcept {
   return attempt_after(strikes_ + failures_before);
 }
 
+Attempt TokenConnection::attempt_in(const std::shared_ptr<Life>& life, unsigned failures_before) {
+  const std::scoped_lock lock{mutex_};
+  return attempt_after(life == life_ ? strikes_ + failures_before : failures_before);
+}
+
 // --- the ladder --------------------------------------------------------------------------------------------------------
 
 std::shared_ptr<Life> TokenConnection::climb(const Identity* expected, Reaction rung, Version version) {

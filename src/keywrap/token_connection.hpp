@@ -49,6 +49,8 @@ class TokenConnection {
 
   /// How often the token has failed since it last worked, counting this failure after so many in the same operation.
   [[nodiscard]] pkcs11::Attempt attempt(unsigned failures_before) const noexcept;
+  /// The same for an operation that failed in `life`: if that is over, others count what they have seen of its end.
+  [[nodiscard]] pkcs11::Attempt attempt_in(const std::shared_ptr<Life>& life, unsigned failures_before);
 
   /// Runs one operation as the binding's HangPolicy says, unless the circuit is open.
   ///

@@ -1,0 +1,110 @@
+// F7 to F11: AES-GCM that is not as the standard has it, and answers to bytes that do not open.
+
+#include "fault/faulty_ring.hpp"
+
+using namespace hsmseal;
+using namespace hsmseal::test;
+
+namespace {
+
+/// add() refuses the token as it is now, with a typed error, and leaves nothing behind.
+void check_refused(FaultyRing& parts, KeyRing& ring, const std::string& fault) {
+  CAPTURE(fault);
+  parts.hsm.reset();
+  {
+    const FaultFor now(parts.hsm, fault);
+    try {
+      ring.add({.token = "one"});
+      FAIL("a set was added");
+    } catch (const WrongKeyError&) {
+    } catch (const TokenError&) {
+    } catch (const OpenError&) {
+      FAIL("an OpenError is about an envelope");
+    }
+    CHECK(parts.hsm.fired(fault.substr(0, fault.find(' '))) > 0);
+  }
+  CHECK(ring.list().size() == 1);
+  CHECK(ring.active().version == 1);
+  CHECK(parts.keys_in_token(ring) == 1);
+  CHECK(comes_back(EnvelopeEncryptor{ring}));
+}
+
+}  // namespace
+
+TEST_CASE("F7: a token whose AES-GCM is not the caller's is refused when a set is added, and keeps no key") {
+  FaultyRing parts{both_policies()};
+  auto ring = parts.create();
+  for (const char* const fault :
+       {"gcm_iv writeback", "gcm_iv append12", "gcm_iv append16", "gcm_iv prepend", "gcm_iv replace", "gcm_no_aad",
+        "gcm_no_tag", "gcm_plain", "gcm_same"}) {
+    check_refused(parts, ring, fault);
+  }
+}
+
+TEST_CASE("F7: a token that begins to make its own IV seals nothing for who comes then") {
+  FaultyRing parts;
+  { const auto ring = parts.create(); }
+  for (const char* const rule : {"writeback", "append12", "append16", "prepend", "replace"}) {
+    CAPTURE(rule);
+    const FaultFor now(parts.hsm, std::string{"gcm_iv "} + rule);
+    const EnvelopeEncryptor vault{parts.open()};
+    parts.hsm.reset();
+    CHECK_THROWS_AS(vault.seal(bytes_of("x"), kNoContext), Error);
+    CHECK(parts.hsm.fired("F7") > 0);
+  }
+}
+
+TEST_CASE("F8: a token that wants other parameters or another number of AES-GCM is refused") {
+  FaultyRing parts{both_policies()};
+  auto ring = parts.create();
+  for (const char* const fault : {"gcm_layout five", "gcm_mechanism 0x8000011c"}) check_refused(parts, ring, fault);
+  const FaultFor now(parts.hsm, "gcm_layout bits");  // which hsmseal gives
+  CHECK(ring.add({.token = "one"}) > 1);
+  CHECK(comes_back(EnvelopeEncryptor{ring}));
+}
+
+TEST_CASE("F9: a corrupted envelope is an OpenError whatever the token answers, and nothing is recovered") {
+  FaultyRing parts{both_policies()};
+  const EnvelopeEncryptor vault{parts.create()};
+  REQUIRE(comes_back(vault));
+  const Bytes bad = corrupted(vault);
+  for (const char* const rv : {"CKR_GENERAL_ERROR", "CKR_DEVICE_ERROR", "CKR_FUNCTION_FAILED",
+                               "CKR_ENCRYPTED_DATA_INVALID", "0x80000384", "0x81000071", "0x3E8"}) {
+    CAPTURE(rv);
+    const FaultFor now(parts.hsm, std::string{"gcm_bad_tag "} + rv);
+    parts.hsm.reset();
+    for (int i = 0; i < 20; ++i) CHECK_THROWS_AS(vault.open(bad, kNoContext), OpenError);
+    CHECK(comes_back(vault));
+    CHECK(parts.hsm.fired("F9") >= 20);
+    for (const char* const never : {"C_Login", "C_Initialize", "C_Finalize", "C_Logout"}) {
+      CHECK(parts.hsm.calls(never) == 0);
+    }
+  }
+  CHECK(parts.count(Event::Kind::TokenLost) == 0);
+  CHECK(parts.count(Event::Kind::CircuitOpened) == 0);
+}
+
+TEST_CASE("F9: a thousand corrupted envelopes disturb nobody") {
+  FaultyRing parts;
+  const EnvelopeEncryptor vault{parts.create()};
+  REQUIRE(comes_back(vault));
+  const Bytes bad = corrupted(vault);
+  parts.hsm.reset();
+  const FaultFor now(parts.hsm, "gcm_bad_tag CKR_DEVICE_ERROR");
+  std::atomic<int> refused = 0;
+  in_threads(4, [&](std::size_t) {
+    for (int i = 0; i < 250; ++i) {
+      try {
+        static_cast<void>(vault.open(bad, kNoContext));
+      } catch (const OpenError&) {
+        ++refused;
+      }
+      if (i % 50 == 0 && !comes_back(vault)) throw std::runtime_error("another secret");
+    }
+  });
+  CHECK(refused == 1000);
+  CHECK(parts.hsm.fired("F9") >= 1000);
+  CHECK(parts.hsm.calls("C_Login") + parts.hsm.calls("C_Initialize") + parts.hsm.calls("C_Finalize") == 0);
+  CHECK(parts.count(Event::Kind::TokenLost) == 0);
+  CHECK(parts.count(Event::Kind::CircuitOpened) == 0);
+}
