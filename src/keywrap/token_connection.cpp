@@ -216,6 +216,7 @@ Reaction TokenConnection::next_rung(const TokenError& error, unsigned tries) {
 }
 
 bool TokenConnection::restart(std::uint64_t cause, Version version) {
+  if (!module_) return false;  // the driver did not even start: the next try loads it again
   Driver& driver = pkcs11::SessionAccess::driver(*module_);
   const auto urgency = cause == CKR_CRYPTOKI_NOT_INITIALIZED ? Driver::Urgency::AllLost : Driver::Urgency::TokenMissing;
   const auto began = options_.clock();

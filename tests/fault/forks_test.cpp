@@ -55,27 +55,32 @@ TEST_CASE("F28: a child that may not use tokens says so, and its end harms nobod
 }
 
 TEST_CASE("F28: a child that may starts anew, seals and opens, and its parent goes on") {
-  FaultyVault scene(forking(ForkPolicy::StartAnew));
-  const auto sessions = scene.hsm.open_sessions();
-  CHECK(exit_status_of([&] {
-          if (!scene.seals_and_opens()) return false;
-          scene.vault.reset();
-          scene.ring.reset();
-          return true;
-        }) == 0);
-  CHECK(scene.hsm.counter("child_calls") > 0);
-  CHECK(exit_status_of([&] { return scene.seals_and_opens() && scene.opens_with(scene.another()); }) == 0);
-  // A child of a child.
-  CHECK(exit_status_of([&] {
-          return scene.opens() && exit_status_of([&] { return scene.seals_and_opens(); }) == 0 && scene.opens();
-        }) == 0);
-  check_parent(scene, sessions);
+  for (const char* const fork : {"", "fork not_initialized"}) {
+    INFO("with " << fork);
+    FaultyVault scene(forking(ForkPolicy::StartAnew));
+    scene.hsm.apply(fork);
+    const auto sessions = scene.hsm.open_sessions();
+    CHECK(exit_status_of([&] {
+            if (!scene.seals_and_opens()) return false;
+            scene.vault.reset();
+            scene.ring.reset();
+            return true;
+          }) == 0);
+    CHECK(scene.hsm.counter("child_calls") > 0);
+    CHECK(exit_status_of([&] { return scene.seals_and_opens() && scene.opens_with(scene.another()); }) == 0);
+    // A child of a child.
+    CHECK(exit_status_of([&] {
+            return scene.opens() && exit_status_of([&] { return scene.seals_and_opens(); }) == 0 && scene.opens();
+          }) == 0);
+    check_parent(scene, sessions);
+  }
 }
 
 TEST_CASE("F28: children in which calls run in threads of hsmseal's own start anew as well") {
   VaultSetup setup = forking(ForkPolicy::StartAnew);
   setup.binding = [](TokenBinding& binding) { binding.hang_policy = HangPolicy::Isolated; };
   const FaultyVault scene(setup);
+  scene.hsm.apply("fork not_initialized");
   const auto sessions = scene.hsm.open_sessions();
   for (int i = 0; i < 3; ++i) CHECK(exit_status_of([&] { return scene.seals_and_opens(); }) == 0);
   CHECK(scene.hsm.counter("child_calls") > 0);

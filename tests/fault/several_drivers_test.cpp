@@ -65,6 +65,20 @@ TEST_CASE("F29: a number that nobody knows is a typed error or overcome, from wh
   }
 }
 
+TEST_CASE("F29: a driver that does not give its functions, or says that it was not started, is a typed error") {
+  for (const char* const function : {"C_GetFunctionList", "C_Initialize"}) {
+    for (const char* const rv : {"CKR_CRYPTOKI_NOT_INITIALIZED", "CKR_GENERAL_ERROR", "0x80000384"}) {
+      INFO(function << " " << rv);
+      const FaultyHsm hsm;
+      hsm.apply(std::string("fail ") + function + " " + rv);
+      CHECK_THROWS_AS(
+          KeyRing::create(memory_ring_store(), pkcs11_provider(hsm.host()), {.token = "one"}, RingPin::in_process()),
+          TokenError);
+      CHECK(hsm.fired("fail") > 0);
+    }
+  }
+}
+
 TEST_CASE("F30: a driver that fails or hangs does not disturb another one in the process") {
   const FaultyVault well;
   VaultSetup setup;

@@ -71,7 +71,7 @@ std::optional<CK_RV> stopped_in_child(const CurrentCall& call) {
     const auto session = shared.tables.find(call.session);
     if (session && session->opened_by != ::getpid()) ++shared.across_forks->closed;
   }
-  if (!on(Fault::Fork)) return std::nullopt;
+  if (!on(Fault::Fork) || call.function == Function::C_GetFunctionList) return std::nullopt;
   trigger(Fault::Fork).note();
   if (call.function != Function::C_Initialize) return CKR_CRYPTOKI_NOT_INITIALIZED;
   shared.in_child = false;  // a process of its own from here on
