@@ -135,7 +135,12 @@ SecretBytes Pkcs11Key::unwrap(ByteView wrapped, ByteView aad) {
   } catch (const TokenError& error) {
     verdict = verdict_on(error);
     const bool only_the_ciphertext = verdict == Verdict::BadCiphertext && !proof_;
-    if (!only_the_ciphertext && (verdict == Verdict::Trouble || !answers())) throw;
+    if (!only_the_ciphertext && (verdict == Verdict::Trouble || !answers())) {
+      if (verdict != Verdict::BadCiphertext) throw;
+      // Whether it was the ciphertext is not known: the caller may ask again.
+      throw TokenUnavailableError({error.function(), error.rv(), error.rv_name(), true},
+                                  fmt::format("{}; nor could the token open what it should; try again", error.what()));
+    }
   }
   if (verdict == Verdict::BadCiphertext) throw OpenError();
   try {
