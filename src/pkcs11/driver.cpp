@@ -41,6 +41,10 @@ Registry& registry() {
   return instance->get([](const Registry&) { return std::make_unique<Registry>(); });
 }
 
+void set_environment(const DriverOptions& options) {
+  for (const auto& [name, value] : options.environment) platform::set_environment_variable(name, value);
+}
+
 bool same_start(const DriverOptions& a, const DriverOptions& b) {
   return std::tie(a.start_up, a.environment, a.concurrency, a.restart) ==
          std::tie(b.start_up, b.environment, b.concurrency, b.restart);
@@ -122,6 +126,7 @@ void Driver::stop_at_exit() noexcept {
 bool Driver::process_ends() noexcept { return ending; }
 
 CK_RV Driver::start() {
+  set_environment(options_);  // again at each start: another driver may have had other values
   start_arguments_.flags = CKF_OS_LOCKING_OK;
   // Most drivers insist on NULL; a few read their configuration's path here (2.40 section 5.4 reserves it).
   start_arguments_.pReserved = options_.start_up.empty() ? nullptr : options_.start_up.data();
@@ -217,7 +222,7 @@ std::shared_ptr<Driver> Driver::load(const DriverOptions& options) {
     }
     return loaded.driver;
   }
-  for (const auto& [name, value] : options.environment) platform::set_environment_variable(name, value);
+  set_environment(options);  // read by some as soon as they are loaded
   auto driver = std::make_shared<Driver>(function_list(library.path), options);
   driver->initialise();
   stop_at_exit();

@@ -356,6 +356,8 @@ SecretBytes environment_variable(const std::string& name) {
 }
 
 void set_environment_variable(const std::string& name, const std::string& value) {
+  const char* const present = std::getenv(name.c_str());
+  if (present != nullptr && value == present) return;  // other threads may be reading the environment
   if (::setenv(name.c_str(), value.c_str(), 1) != 0) {
     throw InvalidArgumentError(fmt::format("environment variable '{}' cannot be set: {}", name, reason(errno)));
   }
