@@ -106,9 +106,9 @@ class DescribedWrapper::Retries {
     return false;
   }
 
-  /// Another key answered: its handle may have been given to another since it was found.
-  [[nodiscard]] bool after_wrong_key(Found& found) {
-    found.forget();
+  /// Another key answered, or the token refused the proof in passing: it is looked up and proved once more.
+  [[nodiscard]] bool after_wrong_key(Found* found) {
+    if (found != nullptr) found->forget();
     return once();
   }
 
@@ -185,7 +185,7 @@ Result DescribedWrapper::with_key(TokenConnection& token, const std::function<Re
     } catch (const TokenError& error) {
       if (!stale() && !retries.after(error, life, found.get())) throw;
     } catch (const WrongKeyError&) {
-      if (!stale() && !(found && retries.after_wrong_key(*found))) throw;
+      if (!stale() && !retries.after_wrong_key(found.get())) throw;
     } catch (const Error&) {
       if (!stale()) throw;
     }

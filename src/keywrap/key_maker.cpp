@@ -202,24 +202,41 @@ void check_storable(const TokenInfo& token, const std::string& alias) {
       alias));
 }
 
+/// Shows what the key can do, and describes it.
+KeyDescription probed(const Life& life, const SetSpec& spec, const Key& found) {
+  const WrapProfile profile;
+  Pkcs11Key key{life.shared_pool(), found.handle, found.watch, profile};
+  try {
+    probe(key, found, life.pool());
+    return {spec.token,
+            life.token().label,
+            life.token().serial,
+            found.id,
+            found.label,
+            found.kek_id,
+            profile,
+            make_key_proof(key, found.kek_id)};
+  } catch (const TokenError& error) {
+    if (key.current()) throw;
+    throw TokenUnavailableError(
+        {error.function(), error.rv(), error.rv_name(), true},
+        fmt::format("token '{}' was logged in to anew while the key was tried; try again", spec.token));
+  }
+}
+
 }  // namespace
 
 KeyDescription make_or_adopt_key(TokenConnection& token, const SetSpec& spec, const RingId& ring, Version version) {
   check_spec(spec);
   const auto life = token.connect(nullptr, version);
   const auto& pool = life->shared_pool();
-  const TokenInfo& info = life->token();
-  check_storable(info, spec.token);
+  check_storable(life->token(), spec.token);
   const Key found = [&] {
     auto session = pool->acquire();
     return spec.adopt_key_id ? adopt_key(*session, spec) : make_key(*session, spec, ring, version);
   }();
   try {
-    const WrapProfile profile;
-    Pkcs11Key key{pool, found.handle, found.watch, profile};
-    probe(key, found, *pool);
-    return {spec.token,  info.label,   info.serial, found.id,
-            found.label, found.kek_id, profile,     make_key_proof(key, found.kek_id)};
+    return probed(*life, spec, found);
   } catch (...) {
     if (spec.adopt_key_id) throw;
     destroy_unused(*pool, found);

@@ -143,7 +143,7 @@ constexpr auto kRows = std::to_array<Row>({
     {Fault::Session, kAny, NewSession, NewLogin, Restart},
     always(Fault::Session, kCloses, Proceed),
     {Fault::Handle, kAny, FindKey, FindKey, FindKey},
-    {Fault::NotLoggedIn, kAny, NewLogin, Refuse, Refuse},
+    {Fault::NotLoggedIn, kAny, NewLogin, NewLogin, NewLogin},
     {Fault::Slot, kAny, NewSlot, NewSlot, Restart},
     always(Fault::NotInitialized, kAny, Restart),
     {Fault::General, kAny, Prove, Prove, Restart},

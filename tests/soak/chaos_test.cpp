@@ -96,8 +96,10 @@ class Kept {
 
   void put(std::uint64_t number, Bytes envelope, Random& random) {
     const std::scoped_lock lock{mutex_};
-    if (all_.size() < kKept) all_.push_back({number, std::move(envelope)});
-    else all_[below(random, kKept)] = {number, std::move(envelope)};
+    if (all_.size() < kKept)
+      all_.push_back({number, std::move(envelope)});
+    else
+      all_[below(random, kKept)] = {number, std::move(envelope)};
   }
   [[nodiscard]] One any(Random& random) const {
     const std::scoped_lock lock{mutex_};
@@ -190,8 +192,10 @@ class Tally final : public Observer {
     std::string shown;
     for (const char c : text.substr(0, 300)) {
       const bool digit = c >= '0' && c <= '9';
-      if (!digit) shown += c;
-      else if (!shown.ends_with('#')) shown += '#';
+      if (!digit)
+        shown += c;
+      else if (!shown.ends_with('#'))
+        shown += '#';
     }
     shown = kind + ": " + shown;
     if (texts_.size() < 2'000 || texts_.contains(shown)) ++texts_[shown];
@@ -209,22 +213,33 @@ class Tally final : public Observer {
 
 /// Calls that seal, open and recover. Not C_CloseSession: a session whose end fails stays open for ever, and is none of
 /// hsmseal's.
-constexpr std::array kFunctions{"C_EncryptInit",  "C_Encrypt",         "C_DecryptInit",    "C_Decrypt",
-                                "C_OpenSession",  "C_Login",           "C_FindObjectsInit", "C_FindObjects",
-                                "C_GetTokenInfo", "C_FindObjectsFinal", "C_GetSessionInfo", "C_GetSlotList",
-                                "C_GetAttributeValue"};
-/// What comes and goes. Left out is what only a person can help with, such as CKR_PIN_INCORRECT.
-constexpr std::array kValues{"CKR_GENERAL_ERROR",    "CKR_FUNCTION_FAILED",        "CKR_DEVICE_ERROR",
-                             "CKR_DEVICE_MEMORY",    "CKR_HOST_MEMORY",            "CKR_DEVICE_REMOVED",
-                             "CKR_TOKEN_NOT_PRESENT", "CKR_SESSION_HANDLE_INVALID", "CKR_SESSION_CLOSED",
-                             "CKR_USER_NOT_LOGGED_IN", "CKR_OPERATION_ACTIVE",     "CKR_OPERATION_NOT_INITIALIZED",
-                             "CKR_SESSION_COUNT",    "CKR_SLOT_ID_INVALID",        "CKR_CRYPTOKI_NOT_INITIALIZED",
-                             "0x80000384",           "0x81000071",                 "0x3E8", "0x8000ABCD"};
+constexpr std::array kFunctions{
+    "C_EncryptInit",    "C_Encrypt",         "C_DecryptInit",      "C_Decrypt",      "C_OpenSession",
+    "C_Login",          "C_FindObjectsInit", "C_FindObjects",      "C_GetTokenInfo", "C_FindObjectsFinal",
+    "C_GetSessionInfo", "C_GetSlotList",     "C_GetAttributeValue"};
+/// What comes and goes. Left out is what only a person can help with, such as CKR_PIN_INCORRECT, and that a session is not
+/// there, which `kill` makes true.
+constexpr std::array kValues{"CKR_GENERAL_ERROR",
+                             "CKR_FUNCTION_FAILED",
+                             "CKR_DEVICE_ERROR",
+                             "CKR_DEVICE_MEMORY",
+                             "CKR_HOST_MEMORY",
+                             "CKR_DEVICE_REMOVED",
+                             "CKR_TOKEN_NOT_PRESENT",
+                             "CKR_USER_NOT_LOGGED_IN",
+                             "CKR_OPERATION_ACTIVE",
+                             "CKR_OPERATION_NOT_INITIALIZED",
+                             "CKR_SESSION_COUNT",
+                             "CKR_SLOT_ID_INVALID",
+                             "CKR_CRYPTOKI_NOT_INITIALIZED",
+                             "0x80000384",
+                             "0x81000071",
+                             "0x3E8",
+                             "0x8000ABCD"};
 /// From C_Login the others may be a verdict on the PIN, which is then not tried again: a person must help.
-constexpr std::array kLoginValues{"CKR_SESSION_HANDLE_INVALID", "CKR_DEVICE_REMOVED", "CKR_TOKEN_NOT_PRESENT",
-                                  "CKR_HOST_MEMORY"};
-constexpr std::array kThrottled{"C_EncryptInit", "C_Encrypt", "C_DecryptInit", "C_Decrypt", "C_OpenSession",
-                                "C_FindObjectsInit"};
+constexpr std::array kLoginValues{"CKR_DEVICE_REMOVED", "CKR_TOKEN_NOT_PRESENT", "CKR_HOST_MEMORY"};
+constexpr std::array kThrottled{"C_EncryptInit", "C_Encrypt",     "C_DecryptInit",
+                                "C_Decrypt",     "C_OpenSession", "C_FindObjectsInit"};
 constexpr std::array kBadTags{"CKR_ENCRYPTED_DATA_INVALID", "CKR_GENERAL_ERROR", "CKR_DEVICE_ERROR",
                               "CKR_FUNCTION_FAILED", "CKR_ENCRYPTED_DATA_LEN_RANGE"};
 
@@ -238,22 +253,30 @@ Directive random_directive(Random& random) {
   const std::string function = one_of(random, kFunctions);
   if (below(random, 40) == 0) {  // after which the driver must be restarted
     switch (below(random, 3)) {
-      case 0: return {"foreign_finalize", {"foreign_finalize"}};
-      case 1: return {"init_fails", {fmt::format("init_fails_after_finalize 0x80000384 times={}", number(1, 2))}};
-      default: return {"init_lies", {"init_lies"}};
+      case 0:
+        return {"foreign_finalize", {"foreign_finalize"}};
+      case 1:
+        return {"init_fails", {fmt::format("init_fails_after_finalize 0x80000384 times={}", number(1, 2))}};
+      default:
+        return {"init_lies", {"init_lies"}};
     }
   }
   switch (below(random, 18)) {
-    case 0: return {"kill one", {fmt::format("kill one skip={}", number(0, 20))}};
-    case 1: return {"kill all", {"kill all"}};
-    case 2: return {"kill anchor", {"kill anchor CKR_SESSION_CLOSED"}};
-    case 3: return {"lose_login", {"lose_login"}};
+    case 0:
+      return {"kill one", {fmt::format("kill one skip={}", number(0, 20))}};
+    case 1:
+      return {"kill all", {"kill all"}};
+    case 2:
+      return {"kill anchor", {"kill anchor CKR_SESSION_CLOSED"}};
+    case 3:
+      return {"lose_login", {"lose_login"}};
     case 4:
     case 5:
     case 6:
-      return {"fail", {fmt::format("fail {} {} times={} skip={}", function,
-                                   function == "C_Login" ? one_of(random, kLoginValues) : one_of(random, kValues),
-                                   number(1, 3), number(0, 5))}};
+      return {"fail",
+              {fmt::format("fail {} {} times={} skip={}", function,
+                           function == "C_Login" ? one_of(random, kLoginValues) : one_of(random, kValues), number(1, 3),
+                           number(0, 5))}};
     case 7: {
       Directive burst{"throttle", {}};
       for (const char* const throttled : kThrottled) {
@@ -263,16 +286,26 @@ Directive random_directive(Random& random) {
       }
       return burst;
     }
-    case 8: return {"delay", {fmt::format("delay {} {} times={}", function, number(1'000, 300'000), number(1, 3))}};
-    case 9: return {"hang", {fmt::format("hang {} {} times={}", function, number(200, 1'800), number(1, 2))}};
-    case 10: return {"removed", {fmt::format("removed for={}", number(10, 100))}};
-    case 11: return {"token_absent", {fmt::format("token_absent for={}", number(10, 100))}};
-    case 12: return {"slots_renumber", {below(random, 2) == 0 ? "slots_renumber now" : "slots_renumber reinit"}};
-    case 13: return {"slots_empty", {fmt::format("slots_empty times={}", number(1, 3))}};
-    case 14: return {"session_limit", {fmt::format("session_limit {} for={}", number(2, 5), number(20, 200))}};
-    case 15: return {"gcm_bad_tag", {fmt::format("gcm_bad_tag {}", one_of(random, kBadTags))}};
-    case 16: return {"lag", {below(random, 2) == 0 ? fmt::format("lag_ms {}", number(10, 250)) : "lag_finds 3"}};
-    default: return {"stays_active", {"stays_active"}};
+    case 8:
+      return {"delay", {fmt::format("delay {} {} times={}", function, number(1'000, 300'000), number(1, 3))}};
+    case 9:
+      return {"hang", {fmt::format("hang {} {} times={}", function, number(200, 1'800), number(1, 2))}};
+    case 10:
+      return {"removed", {fmt::format("removed for={}", number(10, 100))}};
+    case 11:
+      return {"token_absent", {fmt::format("token_absent for={}", number(10, 100))}};
+    case 12:
+      return {"slots_renumber", {below(random, 2) == 0 ? "slots_renumber now" : "slots_renumber reinit"}};
+    case 13:
+      return {"slots_empty", {fmt::format("slots_empty times={}", number(1, 3))}};
+    case 14:
+      return {"session_limit", {fmt::format("session_limit {} for={}", number(2, 5), number(20, 200))}};
+    case 15:
+      return {"gcm_bad_tag", {fmt::format("gcm_bad_tag {}", one_of(random, kBadTags))}};
+    case 16:
+      return {"lag", {below(random, 2) == 0 ? fmt::format("lag_ms {}", number(10, 250)) : "lag_finds 3"}};
+    default:
+      return {"stays_active", {"stays_active"}};
   }
 }
 
@@ -293,10 +326,11 @@ class Injector {
   }
   /// All but that handles are renumbered, whose end would renumber them once more.
   void end() const {
-    std::set<std::string> lines{"kill off", "lose_login off", "removed off", "token_absent off", "slots_renumber off",
-                                "slots_empty off", "foreign_finalize off", "init_fails_after_finalize off",
-                                "session_limit off", "gcm_bad_tag off", "lag_ms off", "lag_finds off",
-                                "stays_active off", "init_lies off"};
+    std::set<std::string> lines{
+        "kill off",           "lose_login off",  "removed off",          "token_absent off",
+        "slots_renumber off", "slots_empty off", "foreign_finalize off", "init_fails_after_finalize off",
+        "session_limit off",  "gcm_bad_tag off", "lag_ms off",           "lag_finds off",
+        "stays_active off",   "init_lies off"};
     for (const char* const function : kFunctions) {
       for (const char* const word : {"fail", "delay", "hang"}) lines.insert(fmt::format("{} {} off", word, function));
     }
@@ -336,8 +370,8 @@ class Chaos {
     a_.apply("renumber");
     b_.apply("renumber");
     const RingOptions options{.observer = tally_, .deadline = kDeadline};
-    ring_ = std::make_unique<KeyRing>(KeyRing::create(memory_ring_store(), provider(host()), {.token = "one"},
-                                                      RingPin::in_process(), options));
+    ring_ = std::make_unique<KeyRing>(
+        KeyRing::create(memory_ring_store(), provider(host()), {.token = "one"}, RingPin::in_process(), options));
     vault_ = std::make_unique<EnvelopeEncryptor>(*ring_, EnvelopeOptions{.deadline = kDeadline});
     Random random{seed};
     for (std::uint64_t n = 0; n < 1'500; ++n) {
@@ -413,15 +447,21 @@ void Chaos::noting(const std::string& what, const Work& work) {
     tally_->note_success(SteadyClock::now() - began);
     return;
   } catch (const TokenError& error) {
-    if (error.retryable()) tally_->note_retryable(error);
-    else tally_->note_otherwise(what, error.what());
+    if (error.retryable())
+      tally_->note_retryable(error);
+    else
+      tally_->note_otherwise(what, error.what());
   } catch (const OpenError& error) {
     // A token that fails at the envelope and works in between cannot be told from one that says that it does not open.
-    if (injector_.failures() - failures >= 2) tally_->note_explained(what + ": no opening, beside failures of calls");
-    else tally_->note_otherwise(what, error.what());
+    if (injector_.failures() - failures >= 2)
+      tally_->note_explained(what + ": no opening, beside failures of calls");
+    else
+      tally_->note_otherwise(what, error.what());
   } catch (const WrongKeyError& error) {
-    if (injector_.failures() - failures >= 2) tally_->note_explained(what + ": a wrong key, beside failures of calls");
-    else tally_->note_otherwise(what, error.what());
+    if (injector_.failures() - failures >= 2)
+      tally_->note_explained(what + ": a wrong key, beside failures of calls");
+    else
+      tally_->note_otherwise(what, error.what());
   } catch (const std::exception& error) {
     tally_->note_otherwise(what, error.what());
   }
@@ -430,8 +470,10 @@ void Chaos::noting(const std::string& what, const Work& work) {
 
 void Chaos::open_corrupted(Kept::One one, Random& random) const {
   const bool context = below(random, 4) == 0;
-  if (context) ++one.number;
-  else one.envelope[below(random, one.envelope.size())] ^= std::byte{1} << below(random, 8);
+  if (context)
+    ++one.number;
+  else
+    one.envelope[below(random, one.envelope.size())] ^= std::byte{1} << below(random, 8);
   const auto began = SteadyClock::now();
   try {
     static_cast<void>(vault_->open(one.envelope, context_of(one.number)));
@@ -445,8 +487,10 @@ void Chaos::open_corrupted(Kept::One one, Random& random) const {
   } catch (const UnknownVersionError&) {
     tally_->note_refused();
   } catch (const TokenError& error) {
-    if (error.retryable()) tally_->note_retryable(error);
-    else tally_->note_otherwise("corrupted", error.what());
+    if (error.retryable())
+      tally_->note_retryable(error);
+    else
+      tally_->note_otherwise("corrupted", error.what());
   } catch (const std::exception& error) {
     tally_->note_otherwise("corrupted", error.what());
   }
@@ -457,14 +501,18 @@ void Chaos::one_operation(std::uint64_t& number, Random& random) {
   switch (below(random, 10)) {
     case 0:
     case 1:
-    case 2: return noting("seal", [&] { seal(++number, random); });
-    case 3: return open_corrupted(kept_.any(random), random);
+    case 2:
+      return noting("seal", [&] { seal(++number, random); });
+    case 3:
+      return open_corrupted(kept_.any(random), random);
     case 4:
-    case 5: return noting("rewrap", [&] {
-      auto one = kept_.any(random);
-      kept_.put(one.number, vault_->rewrap(one.envelope), random);
-    });
-    default: return noting("open", [&] { open(kept_.any(random)); });
+    case 5:
+      return noting("rewrap", [&] {
+        auto one = kept_.any(random);
+        kept_.put(one.number, vault_->rewrap(one.envelope), random);
+      });
+    default:
+      return noting("open", [&] { open(kept_.any(random)); });
   }
 }
 
@@ -485,8 +533,8 @@ void Chaos::try_wrong_pin(Random& random) {
   binding.driver = "a";
   binding.limits.max_sessions = 1;
   binding.low_pin_count = LowPinCount::TryOnce;
-  binding.pin = PinSource::callback(
-      [pin](const TokenSelector&) { return SecretBytes{ByteView{std::as_bytes(std::span{pin})}}; });
+  binding.pin =
+      PinSource::callback([pin](const TokenSelector&) { return SecretBytes{ByteView{std::as_bytes(std::span{pin})}}; });
   Host host;
   host.driver("a", a_.driver()).token("pins", binding);
   try {
@@ -496,8 +544,10 @@ void Chaos::try_wrong_pin(Random& random) {
   } catch (const TokenLoginError&) {
     tally_->note_refused();
   } catch (const TokenError& error) {
-    if (error.retryable()) tally_->note_retryable(error);
-    else tally_->note_otherwise("wrong PIN", error.what());
+    if (error.retryable())
+      tally_->note_retryable(error);
+    else
+      tally_->note_otherwise("wrong PIN", error.what());
   } catch (const std::exception& error) {
     tally_->note_otherwise("wrong PIN", error.what());
   }
@@ -524,8 +574,10 @@ void Chaos::tinker() {
   Random random{seed_ + 1'000};
   for (unsigned round = 0; !over_; ++round) {
     std::this_thread::sleep_for(std::chrono::milliseconds{50 + below(random, 300)});
-    if (round % 3 == 0) try_wrong_pin(random);
-    else if (sets_added_ < kMostSets && round % 8 == 1) add_set(random);
+    if (round % 3 == 0)
+      try_wrong_pin(random);
+    else if (sets_added_ < kMostSets && round % 8 == 1)
+      add_set(random);
   }
 }
 
@@ -553,8 +605,10 @@ void Chaos::recover() {
   std::string last = "nothing failed";
   for (std::size_t in_a_row = 0; in_a_row < 500; ++in_a_row) {
     try {
-      if (in_a_row % 2 == 0) open(kept_.any(random));
-      else seal(in_a_row, random);
+      if (in_a_row % 2 == 0)
+        open(kept_.any(random));
+      else
+        seal(in_a_row, random);
     } catch (const Error& error) {
       in_a_row = 0;
       last = error.what();
@@ -582,15 +636,18 @@ void Chaos::open_all() {
 }
 
 void Chaos::check() {
-  const auto ms = [](SteadyClock::duration d) { return std::chrono::duration_cast<std::chrono::milliseconds>(d).count(); };
+  const auto ms = [](SteadyClock::duration d) {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(d).count();
+  };
   using Kind = Event::Kind;
   std::string figures;
   for (const auto& [name, hsm] : {std::pair{"a", &a_}, std::pair{"b", &b_}}) {
-    figures += fmt::format("driver {}: {} calls, {} starts, {} C_Login, sessions open {} and at most {}, stale handles {}, "
-                           "threads in one session {}, wrong PINs {}\n",
-                           name, hsm->calls_total(), hsm->counter("starts"), hsm->calls("C_Login"), hsm->open_sessions(),
-                           hsm->counter("open_sessions_at_most"), hsm->counter("stale_handles"),
-                           hsm->threads_in_one_session(), hsm->counter("wrong_pins"));
+    figures += fmt::format(
+        "driver {}: {} calls, {} starts, {} C_Login, sessions open {} and at most {}, stale handles {}, "
+        "threads in one session {}, wrong PINs {}\n",
+        name, hsm->calls_total(), hsm->counter("starts"), hsm->calls("C_Login"), hsm->open_sessions(),
+        hsm->counter("open_sessions_at_most"), hsm->counter("stale_handles"), hsm->threads_in_one_session(),
+        hsm->counter("wrong_pins"));
   }
   WARN(fmt::format(
       "{}{}operations: {} succeeded, {} failed retryable, {} failed otherwise, {} refused, {} wrong\n"
@@ -600,8 +657,9 @@ void Chaos::check() {
       injector_.table(), figures, tally_->succeeded(), tally_->retryable(), tally_->otherwise(), tally_->refused(),
       tally_->wrong(), tally_->events(Kind::TokenLost), tally_->events(Kind::TokenRecovered),
       tally_->events(Kind::DriverRestarted), tally_->events(Kind::CircuitOpened), tally_->events(Kind::CircuitClosed),
-      tally_->events(Kind::CallHung), tally_->events(Kind::PinRefused), kept_.size(), sets_added_, ms(tally_->slowest()),
-      ms(longest_pause_), ms(recovery_), threads_at_most_, early_mib_, late_mib_, tally_->texts()));
+      tally_->events(Kind::CallHung), tally_->events(Kind::PinRefused), kept_.size(), sets_added_,
+      ms(tally_->slowest()), ms(longest_pause_), ms(recovery_), threads_at_most_, early_mib_, late_mib_,
+      tally_->texts()));
   CHECK(tally_->wrong() == 0);
   CHECK(tally_->otherwise() == 0);
   CHECK(tally_->succeeded() > 1'000);
@@ -616,8 +674,8 @@ void Chaos::check() {
   CHECK(threads_at_most_ <= 1 + kThreads + 2 + 2 * 2 * (kSessions + 1) + 8);
   for (const auto* const hsm : {&a_, &b_}) {
     // A dead session is still closed, and who comes first after a loss cannot know that a key's handle is void.
-    const auto losses = hsm->fired("kill") + hsm->fired("lose_login") + hsm->fired("foreign_finalize") +
-                        hsm->fired("removed");
+    const auto losses =
+        hsm->fired("kill") + hsm->fired("lose_login") + hsm->fired("foreign_finalize") + hsm->fired("removed");
     CHECK(hsm->counter("stale_handles") <= losses * (kSessions + 1));
     CHECK(hsm->threads_in_one_session() == 0);
     CHECK(hsm->calls("C_Logout") == 0);
