@@ -21,6 +21,7 @@ namespace hsmseal {
 /// Thread safety: each thread has its own.
 class HSMSEAL_API Deadline {
  public:
+  /// By the clock that deadlines are measured with.
   using Time = std::chrono::steady_clock::time_point;
 
   /// @param from_now  zero or less: what would wait does not.

@@ -28,10 +28,12 @@ struct CircuitBreaker {
 
 /// How a provider behaves in this process.
 struct Pkcs11Options {
-  std::shared_ptr<Observer> observer = {};     ///< is told of losses, recoveries and refusals; null: nobody is
-  ForkPolicy after_fork = ForkPolicy::Refuse;  ///< a child that starts anew should have been forked by a process of one
-                                               ///< thread, or call exec() soon, as POSIX says of all libraries
-  CircuitBreaker circuit = {};                 ///< for each token
+  /// Is told of losses, recoveries and refusals; null: nobody is.
+  std::shared_ptr<Observer> observer = {};
+  /// A child that starts anew should have been forked by a process of one thread, as POSIX says of all libraries.
+  ForkPolicy after_fork = ForkPolicy::Refuse;
+  /// For each token.
+  CircuitBreaker circuit = {};
   /// The clock that times restarts of drivers and the circuit breaker; replaced in tests.
   std::function<std::chrono::steady_clock::time_point()> clock = time_since_boot;
 };

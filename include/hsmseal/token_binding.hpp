@@ -61,10 +61,11 @@ struct DriverOptions {
 /// How much of a token one process may take.
 struct SessionLimits {
   std::size_t max_sessions = 8;  ///< 1 to 4096 sessions that work, besides the one that keeps the login
-  std::chrono::milliseconds session_wait{10'000};  ///< 1 ms to 24 h: how long a call waits for a free session
+  std::chrono::milliseconds session_wait{
+      std::chrono::seconds{10}};  ///< 1 ms to 24 h: how long a call waits for a free session
   /// How long a session may be idle before it is looked at (C_GetSessionInfo) when it is used again: firewalls and HSMs
   /// drop connections that say nothing. 1 ms to 24 h.
-  std::chrono::milliseconds idle_check{30'000};
+  std::chrono::milliseconds idle_check{std::chrono::seconds{30}};
   /// How often the session that keeps the login is used when nothing else is (C_GetSessionInfo, and 8 bytes of
   /// C_GenerateRandom, as some drivers answer the former by themselves). 0: never; otherwise 10 ms to 24 h. Takes a thread
   /// for each token.

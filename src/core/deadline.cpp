@@ -13,7 +13,8 @@ constexpr std::chrono::hours kLongest{24 * 365};
 }  // namespace
 
 Deadline::Deadline(std::chrono::milliseconds from_now) noexcept
-    : Deadline(std::chrono::steady_clock::now() + std::min<std::chrono::milliseconds>(from_now, kLongest)) {}
+    : Deadline(std::chrono::steady_clock::now() +
+               std::clamp<std::chrono::milliseconds>(from_now, -kLongest, kLongest)) {}
 
 Deadline::Deadline(Time until) noexcept : outer_(earliest) { earliest = std::min(earliest, until); }
 

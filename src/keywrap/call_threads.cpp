@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <system_error>
 #include <thread>
 
 #include <fmt/format.h>
@@ -18,6 +19,13 @@ thread_local Call* call_of_this_thread = nullptr;
 }  // namespace
 
 Call* Call::current() noexcept { return call_of_this_thread; }
+
+bool Call::left_by_caller() {
+  Call* const call = current();
+  if (call == nullptr) return false;
+  const std::scoped_lock lock{call->mutex};
+  return call->left;
+}
 
 /// What the threads share; they outlive CallThreads when they hang.
 struct CallThreads::State {
@@ -84,6 +92,17 @@ void CallThreads::serve(const std::shared_ptr<State>& state) {
   state->work_to_do.notify_one();  // what woke this thread may be another's to do
 }
 
+/// Where calls wait and no thread is free for them. One that the system does not give is none.
+void CallThreads::add_thread(const std::shared_ptr<State>& state) {
+  if (state->idle >= state->queue.size() || state->threads >= state->allowed()) return;
+  try {
+    std::thread{[state] { serve(state); }}.detach();
+    ++state->threads;
+  } catch (const std::system_error&) {
+    return;
+  }
+}
+
 void CallThreads::wait_for(std::function<void()> work) {
   const auto call = std::make_shared<Call>();
   call->work = std::move(work);
@@ -92,9 +111,11 @@ void CallThreads::wait_for(std::function<void()> work) {
   {
     const std::scoped_lock lock{state.mutex};
     state.queue.push_back(call);
-    if (state.idle < state.queue.size() && state.threads < state.allowed()) {
-      std::thread{[shared = state_] { serve(shared); }}.detach();
-      ++state.threads;
+    add_thread(state_);
+    if (state.threads == 0) {
+      state.queue.pop_back();
+      throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again),
+                              "no thread for the calls to a token");
     }
     state.work_to_do.notify_one();
   }
@@ -118,10 +139,11 @@ void CallThreads::wait_for(std::function<void()> work) {
   if (!waited_in_vain) {
     ++state.stuck;
     if (call->when_left) call->when_left();
+    add_thread(state_);  // for those that wait behind it
   }
   const auto waited = std::chrono::steady_clock::now() - began;
   throw TokenUnavailableError(
-      {"", CKR_FUNCTION_CANCELED, pkcs11::failure("", CKR_FUNCTION_CANCELED).rv_name, true},
+      pkcs11::failure("", waited_in_vain && state.stuck < state.most ? CKR_SESSION_COUNT : CKR_FUNCTION_CANCELED),
       fmt::format("no answer from token '{}' within {} ms: {}", state.token,
                   std::chrono::duration_cast<std::chrono::milliseconds>(waited).count(),
                   waited_in_vain ? fmt::format("all {} threads for its calls are busy or hang", state.threads)

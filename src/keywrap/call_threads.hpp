@@ -28,6 +28,8 @@ struct Call {
 
   /// The one that this thread works on; null in an application's thread.
   [[nodiscard]] static Call* current() noexcept;
+  /// Whether this thread works for a caller who is gone.
+  [[nodiscard]] static bool left_by_caller();
 };
 
 /// Threads that make the calls to one token, so that a caller can leave at its deadline while the driver hangs.
@@ -71,6 +73,7 @@ class CallThreads {
  private:
   struct State;
   void wait_for(std::function<void()> work);
+  static void add_thread(const std::shared_ptr<State>& state);
   static void serve(const std::shared_ptr<State>& state);
 
   std::shared_ptr<State> state_;

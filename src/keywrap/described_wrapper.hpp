@@ -30,11 +30,12 @@ class DescribedWrapper final : public KeyWrapper, public std::enable_shared_from
  private:
   class Found;
   class Retries;
+  using Search = std::shared_future<std::shared_ptr<Found>>;
   /// What this process has found.
   struct Memory {
     std::mutex mutex;
     std::shared_ptr<Found> key;
-    std::shared_future<std::shared_ptr<Found>> search;  ///< the one under way, if any
+    Search search;  ///< the one under way, if any
     std::shared_ptr<Life> searched_in;
   };
 
@@ -46,6 +47,7 @@ class DescribedWrapper final : public KeyWrapper, public std::enable_shared_from
   [[nodiscard]] std::shared_ptr<Found> found_in(const std::shared_ptr<Life>& life);
   [[nodiscard]] std::shared_ptr<Found> find_and_prove(const std::shared_ptr<Life>& life) const;
   [[nodiscard]] std::shared_ptr<Found> look_once(const std::shared_ptr<Life>& life) const;
+  [[nodiscard]] std::shared_ptr<Found> result_of(const Search& search) const;
   static void end_search(Memory& mine, const std::shared_ptr<Life>& life, std::shared_ptr<Found> found);
   [[nodiscard]] Direction direction() const noexcept;
 

@@ -96,7 +96,7 @@ void destroy_described_key(TokenConnection& token, const KeyDescription& key) {
         core::to_hex(key.key_id)));
   }
   const TokenConnection::Identity expected{key.token_label, key.token_serial};
-  const auto pool = token.connect(&expected, 0)->shared_pool();
+  const auto pool = token.connect_well(&expected, 0)->shared_pool();
   try {
     const auto refusal = prove_and_destroy(*pool, token, key);
     if (!refusal) return;

@@ -1,18 +1,24 @@
 #include "keywrap/key_finder.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <set>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <tuple>
 #include <utility>
+
+#include <hsmseal/deadline.hpp>
 
 #include "keywrap/key_label.hpp"
 #include "pkcs11/session_access.hpp"
 
 namespace hsmseal::keywrap {
 namespace {
+
+constexpr unsigned kMostTries = 4;
 
 struct TokenAndKeys {
   TokenInfo token;
@@ -28,16 +34,22 @@ TokenAndKeys keys_in(const Life& life, const RingId& ring) {
   return {life.token(), std::move(keys)};
 }
 
-/// Looking changes nothing, so it may be done again.
-TokenAndKeys keys_once_more(TokenConnection& token, const RingId& ring) {
-  const auto life = token.connect(nullptr, 0);
-  try {
-    return keys_in(*life, ring);
-  } catch (const TokenError& error) {
-    if (!error.retryable()) throw;
-    token.lost(life, pkcs11::reaction(error.function(), error.rv(), token.attempt(0)), error, 0);
+/// Looking changes nothing, so it may be done again: SoftHSM 2.6.1 fails now and then while another process logs in.
+TokenAndKeys keys_after_all(TokenConnection& token, const RingId& ring) {
+  auto pause = std::chrono::milliseconds{20};
+  for (unsigned tries = 1;; ++tries) {
+    const auto life = token.connect(nullptr, 0);
+    try {
+      return keys_in(*life, ring);
+    } catch (const TokenError& error) {
+      const bool no_call_failed = error.function().empty();
+      if (tries == kMostTries || !error.retryable() || no_call_failed) throw;
+      if (std::chrono::steady_clock::now() + pause >= Deadline::current()) throw;
+      if (!life->well()) token.lost(life, pkcs11::Reaction::NewLogin, error, 0);
+    }
+    std::this_thread::sleep_for(pause);
+    pause *= 2;
   }
-  return keys_in(*token.connect(nullptr, 0), ring);
 }
 
 }  // namespace
@@ -48,7 +60,7 @@ std::vector<FoundKey> find_ring_keys(const std::vector<std::shared_ptr<TokenConn
   std::map<TokenIdentity, std::set<KeyIdentity>> shown;
   std::vector<FoundKey> found;
   for (const auto& token : tokens) {
-    const auto [info, keys] = token->run([token, ring] { return keys_once_more(*token, ring); });
+    const auto [info, keys] = token->run([token, ring] { return keys_after_all(*token, ring); });
     // Every alias is asked, even if it looks like a token seen before: should two tokens be told apart by nothing but
     // their keys, none of these is overlooked.
     auto& shown_before = shown[{info.label, info.serial, info.model, info.manufacturer}];

@@ -15,10 +15,12 @@
 
 #include "core/hex.hpp"
 #include "crypto/crypto.hpp"
+#include "keywrap/call_threads.hpp"
 #include "keywrap/key_label.hpp"
 #include "keywrap/pkcs11_key.hpp"
 #include "keywrap/utf8.hpp"
 #include "pkcs11/add_to_error.hpp"
+#include "pkcs11/driver.hpp"
 #include "pkcs11/key_policy.hpp"
 #include "pkcs11/session_access.hpp"
 
@@ -202,6 +204,12 @@ void check_storable(const TokenInfo& token, const std::string& alias) {
       alias));
 }
 
+/// Nobody waits for the key any more.
+TokenUnavailableError left_behind_call(const std::string& token) {
+  return {pkcs11::failure("", CKR_FUNCTION_CANCELED),
+          fmt::format("token '{}' took longer to make a key than its caller waited", token)};
+}
+
 /// Shows what the key can do, and describes it.
 KeyDescription probed(const Life& life, const SetSpec& spec, const Key& found) {
   const WrapProfile profile;
@@ -228,15 +236,18 @@ KeyDescription probed(const Life& life, const SetSpec& spec, const Key& found) {
 
 KeyDescription make_or_adopt_key(TokenConnection& token, const SetSpec& spec, const RingId& ring, Version version) {
   check_spec(spec);
-  const auto life = token.connect(nullptr, version);
+  const auto life = token.connect_well(nullptr, version);
   const auto& pool = life->shared_pool();
   check_storable(life->token(), spec.token);
+  if (Call::left_by_caller()) throw left_behind_call(spec.token);
   const Key found = [&] {
     auto session = pool->acquire();
     return spec.adopt_key_id ? adopt_key(*session, spec) : make_key(*session, spec, ring, version);
   }();
   try {
-    return probed(*life, spec, found);
+    auto description = probed(*life, spec, found);
+    if (Call::left_by_caller()) throw left_behind_call(spec.token);
+    return description;
   } catch (...) {
     if (spec.adopt_key_id) throw;
     destroy_unused(*pool, found);

@@ -1,14 +1,23 @@
 #include "keywrap/life.hpp"
 
+#include <algorithm>
 #include <condition_variable>
 #include <thread>
 #include <utility>
 
+#include <hsmseal/deadline.hpp>
 #include <hsmseal/error.hpp>
 
 #include "pkcs11/session_access.hpp"
 
 namespace hsmseal::keywrap {
+
+namespace {
+
+/// How long the anchor may take to say that it is well.
+constexpr std::chrono::seconds kAnswerTime{1};
+
+}  // namespace
 
 /// Shared with the thread, which nobody waits for: it may hang in the driver.
 struct Life::KeepAlive {
@@ -26,7 +35,9 @@ Life::Life(std::shared_ptr<Pkcs11Module> module, std::uint64_t driver_life, Pkcs
       anchor_(std::move(anchor)),
       pool_(std::move(pool)) {}
 
-Life::~Life() {
+Life::~Life() { stop_keep_alive(); }
+
+void Life::stop_keep_alive() noexcept {
   if (!kept_alive_) return;
   const std::scoped_lock lock{kept_alive_->mutex};
   kept_alive_->ends = true;
@@ -35,9 +46,18 @@ Life::~Life() {
 
 bool Life::current() const noexcept { return pkcs11::SessionAccess::driver(*module_).life() == driver_life_; }
 
+void Life::retire() {
+  stop_keep_alive();
+  in_use_.reset();
+  pool_->retire();
+  const std::unique_lock lock{anchor_mutex_, std::try_to_lock};
+  if (lock) anchor_.close();  // otherwise somebody is asking it, and closes it with the object
+}
+
 bool Life::well() {
-  const std::scoped_lock lock{anchor_mutex_};
-  if (!current() || !anchor_.usable()) return false;
+  const std::unique_lock lock{anchor_mutex_,
+                              std::min(Deadline::current(), std::chrono::steady_clock::now() + kAnswerTime)};
+  if (!lock || !current() || !anchor_.usable()) return false;
   if (login_ == Login::NotNeeded) return pkcs11::SessionAccess::answers(anchor_);
   try {
     return pkcs11::SessionAccess::logged_in(anchor_);
@@ -47,10 +67,11 @@ bool Life::well() {
 }
 
 void Life::keep_alive() {
-  const std::scoped_lock lock{anchor_mutex_};
+  const std::unique_lock lock{anchor_mutex_, std::try_to_lock};
+  if (!lock) return;  // it is being used
   try {
     pkcs11::SessionAccess::keep_alive(anchor_);
-  } catch (const Error&) {
+  } catch (...) {
     // The anchor is spent: the next one that uses the token sees it, and recovers.
   }
 }

@@ -38,18 +38,22 @@ class Life : public std::enable_shared_from_this<Life> {
   /// Whether the anchor answers and is logged in.
   [[nodiscard]] bool well();
 
+  /// Ends it: what is not in use is closed now, the rest when it comes back. A login that nobody else holds ends too.
+  void retire();
+
   /// Tells the driver that a token of it works, and starts to keep the connection alive if `interval` is not 0.
   void begin(const void* owner, std::chrono::milliseconds interval);
 
  private:
   struct KeepAlive;
   void keep_alive();
+  void stop_keep_alive() noexcept;
 
   const std::shared_ptr<Pkcs11Module> module_;
   const std::uint64_t driver_life_;
   const Login login_;
   const TokenInfo token_;
-  std::mutex anchor_mutex_;
+  std::timed_mutex anchor_mutex_;
   Pkcs11Session anchor_;
   const std::shared_ptr<SessionPool> pool_;
   std::shared_ptr<void> in_use_;

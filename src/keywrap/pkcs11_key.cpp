@@ -1,9 +1,12 @@
 #include "keywrap/pkcs11_key.hpp"
 
+#include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include <hsmseal/deadline.hpp>
 #include <hsmseal/error.hpp>
 
 #include "crypto/crypto.hpp"
@@ -17,6 +20,7 @@ using KeyUse = pkcs11::SessionAccess::KeyUse;
 
 namespace {
 
+constexpr std::chrono::seconds kComparingTime{1};
 constexpr std::size_t kIvBytes = crypto::kNonceBytes;
 enum class Verdict {
   BadCiphertext,  ///< the token says that it does not open
@@ -114,9 +118,10 @@ bool Pkcs11Key::answers() const {
 
 void Pkcs11Key::compare_once() {
   if (compared_) return;
-  const std::scoped_lock lock{comparing_};
+  const std::unique_lock lock{comparing_,
+                              std::min(Deadline::current(), std::chrono::steady_clock::now() + kComparingTime)};
   if (compared_) return;
-  compare_after_wrap();
+  compare_after_wrap();  // also if another thread hangs in it
   compared_ = true;
 }
 

@@ -57,8 +57,8 @@ class Pkcs11Key final : public KeyWrapper {
   [[nodiscard]] bool answers() const;
 
   /// Unwraps in a given session with a handle found in it, with the token's own error.
-  [[nodiscard]] static SecretBytes unwrap_in(Pkcs11Session& session, KeyHandle handle,
-                                             const pkcs11::HandleWatch& watch, ByteView wrapped, ByteView aad);
+  [[nodiscard]] static SecretBytes unwrap_in(Pkcs11Session& session, KeyHandle handle, const pkcs11::HandleWatch& watch,
+                                             ByteView wrapped, ByteView aad);
 
  private:
   [[nodiscard]] Bytes wrap_once(ByteView key, ByteView aad) const;
@@ -76,7 +76,7 @@ class Pkcs11Key final : public KeyWrapper {
   const WrapProfile profile_;
   const std::optional<KnownProof> proof_;
   const Direction direction_;
-  std::mutex comparing_;
+  std::timed_mutex comparing_;
   std::atomic<bool> compared_ = false;
 };
 

@@ -31,27 +31,47 @@ SessionPool::SessionPool(std::string token, OpenSession open, std::size_t most, 
   idle_.reserve(2 * most);  // so that giving back never allocates
 }
 
-SessionPool::Lease::Lease(std::shared_ptr<SessionPool> pool, Pkcs11Session session)
-    : pool_(std::move(pool)), session_(std::move(session)) {
-  Call* const call = Call::current();
-  if (call == nullptr) return;
-  const std::scoped_lock lock{call->mutex};
-  if (call->left) {
-    pool_->write_off();
-  } else {
-    call->when_left = [held = pool_] { held->write_off(); };
+/// One place of the pool that is in a call of the driver, and written off if the caller leaves meanwhile.
+class SessionPool::InDriver {
+ public:
+  explicit InDriver(const std::shared_ptr<SessionPool>& pool) : pool_(*pool), call_(Call::current()) {
+    if (call_ == nullptr) return;
+    const std::scoped_lock lock{call_->mutex};
+    if (call_->left) {
+      pool->write_off();
+    } else {
+      call_->when_left = [pool] { pool->write_off(); };
+    }
   }
-}
+  InDriver(const InDriver&) = delete;
+  InDriver& operator=(const InDriver&) = delete;
+  ~InDriver() {
+    if (end() == Held::WrittenOff) pool_.write_back();
+  }
+
+  /// What became of it; afterwards it is in the driver no more.
+  Held end() noexcept {
+    Call* const call = std::exchange(call_, nullptr);
+    if (call == nullptr) return Held::InTime;
+    const std::scoped_lock lock{call->mutex};
+    call->when_left = nullptr;
+    return call->left ? Held::WrittenOff : Held::InTime;
+  }
+
+ private:
+  SessionPool& pool_;
+  Call* call_;
+};
+
+SessionPool::Lease::Lease(std::shared_ptr<SessionPool> pool, Pkcs11Session session)
+    : pool_(std::move(pool)), session_(std::move(session)), in_driver_(std::make_unique<InDriver>(pool_)) {}
+
+SessionPool::Lease::Lease(Lease&&) noexcept = default;
 
 SessionPool::Lease::~Lease() {
   if (!pool_) return;
-  Held held = Held::InTime;
-  if (Call* const call = Call::current()) {
-    const std::scoped_lock lock{call->mutex};
-    call->when_left = nullptr;
-    if (call->left) held = Held::WrittenOff;
-  }
-  pool_->give_back(std::move(session_), held);
+  if (!session_.usable()) session_.close();
+  pool_->give_back(std::move(session_), in_driver_->end());
 }
 
 void SessionPool::wait_for_turn(std::unique_lock<std::mutex>& lock, std::chrono::steady_clock::time_point deadline) {
@@ -63,7 +83,7 @@ void SessionPool::wait_for_turn(std::unique_lock<std::mutex>& lock, std::chrono:
   if (!got) {
     next_turn_locked();
     throw TokenUnavailableError(
-        pkcs11::failure("C_OpenSession", CKR_SESSION_COUNT),
+        pkcs11::failure("", CKR_SESSION_COUNT),
         fmt::format("no session with token '{}' became free within {} ms ({} are in use, {} of them hang); raise "
                     "SessionLimits::max_sessions or session_wait, or call less at once",
                     token_, wait_.count(), open_, written_off_));
@@ -80,8 +100,11 @@ std::optional<Pkcs11Session> SessionPool::take_idle(std::unique_lock<std::mutex>
   next_turn_locked();
   if (std::chrono::steady_clock::now() - taken.since < idle_check_) return std::move(taken.session);
   lock.unlock();
-  if (pkcs11::SessionAccess::answers(taken.session)) return std::move(taken.session);
-  taken.session.close();
+  {
+    const InDriver in_driver{shared_from_this()};
+    if (pkcs11::SessionAccess::answers(taken.session)) return std::move(taken.session);
+    taken.session.close();
+  }
   lock.lock();
   --open_;
   next_turn_locked();
@@ -93,6 +116,10 @@ SessionPool::Lease SessionPool::acquire() {
   std::unique_lock lock{mutex_};
   for (;;) {
     wait_for_turn(lock, deadline);
+    if (retired_) {
+      next_turn_locked();
+      pkcs11::throw_failure("C_OpenSession", CKR_SESSION_CLOSED, token_);
+    }
     if (!idle_.empty()) {
       auto session = take_idle(lock);
       if (!session) continue;
@@ -103,7 +130,12 @@ SessionPool::Lease SessionPool::acquire() {
     next_turn_locked();
     lock.unlock();
     try {
-      return {shared_from_this(), open_session_()};
+      std::optional<Pkcs11Session> opened;
+      {
+        const InDriver in_driver{shared_from_this()};
+        opened.emplace(open_session_());
+      }
+      return {shared_from_this(), std::move(*opened)};
     } catch (const TokenError& error) {
       lock.lock();
       --open_;
@@ -137,9 +169,28 @@ void SessionPool::write_off() {
   next_turn_locked();
 }
 
-void SessionPool::give_back(Pkcs11Session session, Held held) noexcept {
-  if (!session.usable() || held == Held::WrittenOff) session.close();
+void SessionPool::write_back() {
   const std::scoped_lock lock{mutex_};
+  --written_off_;
+}
+
+void SessionPool::retire() {
+  {
+    const std::scoped_lock lock{mutex_};
+    retired_ = true;
+    next_turn_locked();
+  }
+  close_idle();
+}
+
+void SessionPool::give_back(Pkcs11Session session, Held held) noexcept {
+  if (held == Held::WrittenOff) session.close();
+  std::unique_lock lock{mutex_};
+  if (retired_ && session.usable()) {
+    lock.unlock();
+    session.close();
+    lock.lock();
+  }
   if (held == Held::WrittenOff) --written_off_;
   if (session.usable()) {
     idle_.push_back({std::move(session), std::chrono::steady_clock::now()});

@@ -28,6 +28,8 @@ namespace hsmseal::keywrap {
 ///
 /// Thread safety: all members may run concurrently. The lock is not held while the token is called.
 class SessionPool : public std::enable_shared_from_this<SessionPool> {
+  class InDriver;
+
  public:
   using OpenSession = std::function<Pkcs11Session()>;
 
@@ -38,7 +40,7 @@ class SessionPool : public std::enable_shared_from_this<SessionPool> {
   /// A session for as long as this object lives.
   class Lease {
    public:
-    Lease(Lease&&) noexcept = default;
+    Lease(Lease&&) noexcept;
     Lease& operator=(Lease&&) = delete;
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
@@ -53,11 +55,15 @@ class SessionPool : public std::enable_shared_from_this<SessionPool> {
 
     std::shared_ptr<SessionPool> pool_;
     Pkcs11Session session_;
+    std::unique_ptr<InDriver> in_driver_;
   };
 
   /// @throws TokenUnavailableError  no session became free in time, or the call that asks was left.
   /// @throws TokenError             a new session could not be opened.
   [[nodiscard]] Lease acquire();
+
+  /// Closes the sessions that are not lent, and those that are when they come back; none is lent any more.
+  void retire();
 
   /// Closes the sessions that are not lent, so that the next one lent is most likely a new one.
   void close_idle();
@@ -81,10 +87,11 @@ class SessionPool : public std::enable_shared_from_this<SessionPool> {
   };
 
   [[nodiscard]] std::size_t working_locked() const { return open_ - std::min(written_off_, limit_); }
-  [[nodiscard]] bool free_locked() const { return !idle_.empty() || working_locked() < most_; }
+  [[nodiscard]] bool free_locked() const { return retired_ || !idle_.empty() || working_locked() < most_; }
   [[nodiscard]] std::optional<Pkcs11Session> take_idle(std::unique_lock<std::mutex>& lock);
   void shrink_locked();
   void write_off();
+  void write_back();
   void wait_for_turn(std::unique_lock<std::mutex>& lock, std::chrono::steady_clock::time_point deadline);
   void next_turn_locked();
   enum class Held { InTime, WrittenOff };
@@ -96,8 +103,9 @@ class SessionPool : public std::enable_shared_from_this<SessionPool> {
   mutable std::mutex mutex_;
   const std::size_t limit_;
   std::chrono::steady_clock::time_point shrunk_at_{};
-  std::size_t most_;             ///< what the token gives at present, at most limit_
-  std::size_t open_ = 0;         ///< lent, idle, being opened and written off
+  std::size_t most_;      ///< what the token gives at present, at most limit_
+  std::size_t open_ = 0;  ///< lent, idle, being opened and written off
+  bool retired_ = false;
   std::size_t written_off_ = 0;  ///< lent to calls that were left
   std::vector<Idle> idle_;       ///< the last one back is the first one lent: its connection is the warmest
   std::deque<Waiter*> waiting_;

@@ -76,7 +76,7 @@ TokenConnection::~TokenConnection() {
       life.reset();
       return true;
     });
-  } catch (const Error&) {
+  } catch (...) {
     // They are closed when the driver lets go of them.
   }
 }
@@ -86,6 +86,23 @@ void TokenConnection::tell(Event::Kind kind, Version version, std::uint64_t rv,
   if (!options_.observer) return;
   options_.observer->on_event(
       {kind, {}, version, alias_, reason, rv, std::chrono::duration_cast<std::chrono::milliseconds>(duration)});
+}
+
+/// No operation begins after its deadline, nor does it count against the token.
+void TokenConnection::check_time_left(Time now) const {
+  if (now < Deadline::current()) return;
+  throw TokenUnavailableError(pkcs11::failure("", CKR_SESSION_COUNT),
+                              fmt::format("the deadline was over before token '{}' was asked", alias_));
+}
+
+std::shared_ptr<Life> TokenConnection::connect_well(const Identity* expected, Version version) {
+  auto life = connect(expected, version);
+  if (life->well()) return life;
+  lost(life, Reaction::NewLogin,
+       TokenError(pkcs11::failure("C_GetSessionInfo", CKR_USER_NOT_LOGGED_IN),
+                  fmt::format("token '{}' was lost while it was not used", alias_)),
+       version);
+  return connect(expected, version);
 }
 
 void TokenConnection::check_identity(const TokenInfo& found, const Identity* expected) const {
@@ -117,7 +134,8 @@ std::shared_ptr<Life> TokenConnection::connect(const Identity* expected, Version
             pkcs11::failure("", CKR_TOKEN_NOT_PRESENT),
             fmt::format("the connection to token '{}', which another thread is making, was not there in time", alias_));
       }
-      if (others->error) std::rethrow_exception(others->error);
+      // Whoever has more time than the thread that failed tries by itself.
+      if (others->error && !others->hurried) std::rethrow_exception(others->error);
     }
     mine = flight_ = std::make_shared<Flight>();
     rung = std::exchange(rung_, Reaction::NewLogin);
@@ -140,6 +158,7 @@ void TokenConnection::land(const std::shared_ptr<Flight>& flight, std::shared_pt
   std::optional<Loss> over;
   {
     const std::scoped_lock lock{mutex_};
+    flight->hurried = std::chrono::steady_clock::now() >= Deadline::current();
     if (life) over = std::exchange(loss_, std::nullopt);
     life_ = std::move(life);
     flight->landed = true;
@@ -162,6 +181,7 @@ void TokenConnection::lost(const std::shared_ptr<Life>& life, Reaction reaction,
     if (!loss_) loss_ = Loss{options_.clock(), error.rv()};
   }
   tell(Event::Kind::TokenLost, version, error.rv(), {}, error.what());
+  over->retire();
 }
 
 Attempt TokenConnection::attempt(unsigned failures_before) const noexcept {

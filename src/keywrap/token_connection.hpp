@@ -44,6 +44,9 @@ class TokenConnection {
   /// @throws InvalidArgumentError, TokenError  as Pkcs11Module::load(), Pkcs11Session and Pkcs11Session::login().
   [[nodiscard]] std::shared_ptr<Life> connect(const Identity* expected, Version version);
 
+  /// connect() for what cannot be done twice: a life that is not well is given up first.
+  [[nodiscard]] std::shared_ptr<Life> connect_well(const Identity* expected, Version version);
+
   /// Gives a life up, so that connect() begins another with what `reaction` says. Does nothing if that happened before.
   void lost(const std::shared_ptr<Life>& life, pkcs11::Reaction reaction, const TokenError& error, Version version);
 
@@ -57,8 +60,9 @@ class TokenConnection {
   /// @param work  owns everything it refers to; see CallThreads::run().
   template <typename Work>
   auto operate(Work work, Version version) {
-    circuit_.admit(options_.clock());
     const Time began = std::chrono::steady_clock::now();
+    check_time_left(began);
+    circuit_.admit(options_.clock());
     try {
       auto result = run(std::move(work));
       worked(version);
@@ -67,6 +71,12 @@ class TokenConnection {
       failed(error, began, version);
       throw;
     } catch (const OpenError&) {
+      worked(version);
+      throw;
+    } catch (const KeyNotFoundError&) {
+      worked(version);
+      throw;
+    } catch (const WrongKeyError&) {
       worked(version);
       throw;
     } catch (...) {
@@ -91,6 +101,7 @@ class TokenConnection {
   using Time = std::chrono::steady_clock::time_point;
   struct Flight {
     bool landed = false;
+    bool hurried = false;  ///< ended at its thread's deadline
     std::exception_ptr error;
   };
   struct Loss {
@@ -98,6 +109,7 @@ class TokenConnection {
     std::uint64_t rv;
   };
 
+  void check_time_left(Time now) const;
   void check_identity(const TokenInfo& found, const Identity* expected) const;
   [[nodiscard]] std::shared_ptr<Life> climb(const Identity* expected, pkcs11::Reaction rung, Version version);
   [[nodiscard]] std::shared_ptr<Life> begin_life(const Identity* expected);

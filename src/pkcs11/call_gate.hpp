@@ -1,10 +1,13 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+
+#include <hsmseal/deadline.hpp>
 
 namespace hsmseal::pkcs11 {
 
@@ -14,12 +17,17 @@ namespace hsmseal::pkcs11 {
 /// Thread safety: all members may run concurrently, close() and open() from one thread at a time.
 class CallGate {
  public:
-  /// @returns false if the gate is closed; otherwise leave() must follow.
-  [[nodiscard]] bool enter() noexcept {
-    ++inside_;
-    if (!closed_) return true;
-    leave();
-    return false;
+  /// Waits while the gate is closed, at most until `patience` or the thread's Deadline.
+  /// @returns false if it did not open; otherwise leave() must follow.
+  [[nodiscard]] bool enter(std::chrono::milliseconds patience = std::chrono::seconds{10}) {
+    for (;;) {
+      ++inside_;
+      if (!closed_) return true;
+      leave();
+      std::unique_lock lock{mutex_};
+      const auto until = std::min(Deadline::current(), std::chrono::steady_clock::now() + patience);
+      if (!reopened_.wait_until(lock, until, [&] { return !closed_; })) return false;
+    }
   }
 
   void leave() noexcept {
@@ -35,15 +43,20 @@ class CallGate {
     closed_ = true;
     if (drained_.wait_until(lock, deadline, [&] { return inside_ == 0; })) return true;
     closed_ = false;
+    reopened_.notify_all();
     return false;
   }
 
-  void open() noexcept { closed_ = false; }
+  void open() noexcept {
+    const std::scoped_lock lock{mutex_};
+    closed_ = false;
+    reopened_.notify_all();
+  }
 
   /// enter() and leave().
   class Visit {
    public:
-    explicit Visit(CallGate& gate) noexcept : gate_(gate), inside_(gate.enter()) {}
+    explicit Visit(CallGate& gate) : gate_(gate), inside_(gate.enter()) {}
     Visit(const Visit&) = delete;
     Visit& operator=(const Visit&) = delete;
     ~Visit() {
@@ -60,7 +73,7 @@ class CallGate {
   std::atomic<std::int64_t> inside_ = 0;
   std::atomic<bool> closed_ = false;
   std::mutex mutex_;
-  std::condition_variable drained_;
+  std::condition_variable drained_, reopened_;
 };
 
 }  // namespace hsmseal::pkcs11

@@ -126,7 +126,6 @@ void Driver::stop_at_exit() noexcept {
 bool Driver::process_ends() noexcept { return ending; }
 
 CK_RV Driver::start() {
-  set_environment(options_);  // again at each start: another driver may have had other values
   start_arguments_.flags = CKF_OS_LOCKING_OK;
   // Most drivers insist on NULL; a few read their configuration's path here (2.40 section 5.4 reserves it).
   start_arguments_.pReserved = options_.start_up.empty() ? nullptr : options_.start_up.data();
@@ -192,13 +191,22 @@ Driver::Restarted Driver::restart(std::uint64_t life, Urgency urgency, const voi
   if (!owner_ || forked() || process_ends() || options_.restart == DriverRestart::Never) return Restarted::NotAllowed;
   if (now < next_restart_) return Restarted::TooSoon;
   if (urgency == Urgency::TokenMissing && others_work(owner)) return Restarted::NotAllowed;
-  if (!gate_.close(patience)) return Restarted::Stuck;
-  if (!down_ && functions_->C_Finalize != nullptr)
-    functions_->C_Finalize(nullptr);  // failed or not: what counts is next
+  set_environment(options_);  // again at each start: another driver may have had other values
+  if (!gate_.close(patience)) {
+    next_restart_ = now + kBetweenRestarts;
+    return Restarted::Stuck;
+  }
+  const bool was_down = down_;
+  const bool finalised = !was_down && functions_->C_Finalize != nullptr && functions_->C_Finalize(nullptr) == CKR_OK;
   ++life_;
   shared_.open_sessions.forget_all();
   const CK_RV rv = start();
   down_ = rv != CKR_OK && rv != CKR_CRYPTOKI_ALREADY_INITIALIZED;
+  if (rv == CKR_CRYPTOKI_ALREADY_INITIALIZED && (was_down || finalised)) {
+    // Somebody else was faster, and it is theirs from now on.
+    owner_ = false;
+    options_.concurrency = Concurrency::Serialized;
+  }
   next_restart_ = now + pause_after_restart(now);
   last_restart_ = now;
   gate_.open();

@@ -4,16 +4,19 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <set>
-#include <utility>
 
 #include <hsmseal/secret_bytes.hpp>
 
 #include "pkcs11/call_gate.hpp"
 
 namespace hsmseal::pkcs11 {
+
+/// Whether a token answers when it is asked for something simple.
+enum class TokenState { Well, Ill };
 
 /// What is known of the PINs of one token: tokens lock after a few wrong ones, so none is tried twice.
 ///
@@ -35,12 +38,17 @@ class LoginGuard {
 
   void accepted(const PinDigest& pin) {
     accepted_ = pin;
-    doubted_ = false;
+    doubts_.clear();
     refused_.erase(pin);
   }
-  /// Whether a failure that may mean a wrong PIN is rather the token's: once, for the PIN that it accepted before.
-  [[nodiscard]] bool give_benefit_of_doubt(const PinDigest& pin) {
-    return accepted_ == pin && !std::exchange(doubted_, true);
+  /// Whether a failure that may mean a wrong PIN is rather the token's. Never more than two tries of a PIN that was not
+  /// accepted before are given up to it, since tokens lock after three; one that was is tried again as long as the token
+  /// is ill, and once if it is well.
+  [[nodiscard]] bool give_benefit_of_doubt(const PinDigest& pin, TokenState state) {
+    const bool known = accepted_ == pin;
+    if (state == TokenState::Ill && known) return true;
+    if (state == TokenState::Well && !known) return false;
+    return ++doubts_[pin] <= (known ? 1U : 2U);
   }
   void refused(const PinDigest& pin) { refused_.insert(pin); }
   /// For a forked child, which is not logged in.
@@ -54,7 +62,7 @@ class LoginGuard {
 
  private:
   std::optional<PinDigest> accepted_;
-  bool doubted_ = false;
+  std::map<PinDigest, unsigned> doubts_;
   std::set<PinDigest> refused_;
 };
 

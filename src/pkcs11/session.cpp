@@ -31,8 +31,8 @@ Pkcs11Session::Pkcs11Session(std::shared_ptr<Pkcs11Module> module, const TokenSe
   state_ = std::make_unique<State>();
   state_->driver = module->driver_;
   state_->selector = selector;
+  state_->life = state_->driver->life();  // first: slots belong to it
   state_->token = module->token(selector);
-  state_->life = state_->driver->life();
   state_->guard = &state_->driver->shared().login_guard(state_->token.label, state_->token.serial);
   const CK_FLAGS flags = CKF_SERIAL_SESSION | (mode == SessionMode::ReadWrite ? CKF_RW_SESSION : 0);
   const CK_RV rv = state_->driver->call_in_life(
@@ -142,10 +142,11 @@ void Pkcs11Session::State::login(ByteView pin, LowPinCount low_pin_count) {
   if (reaction == Reaction::Refuse || reaction == Reaction::Proceed) {
     refuse(rv, pkcs11::failure_text("C_Login", rv, token.label));  // the token takes no user's login now
   }
-  // Some drivers answer a wrong PIN with a general error. If the token is well, that was its verdict on the PIN; one that
-  // it accepted before is worth a second try, which locks no token of three.
+  // Some drivers answer a wrong PIN with a general error. If the token is well, that was most likely its verdict on the
+  // PIN.
   const bool says_pin = pkcs11::reaction("C_OpenSession", rv, pkcs11::Attempt::First) == Reaction::AskOperator;
-  const bool in_doubt = !says_pin && (!token_is_well() || known.give_benefit_of_doubt(digest));
+  const bool in_doubt = !says_pin && known.give_benefit_of_doubt(
+                                         digest, token_is_well() ? pkcs11::TokenState::Well : pkcs11::TokenState::Ill);
   if (reaction != Reaction::AskOperator || in_doubt) {
     TokenFailure failure = pkcs11::failure("C_Login", rv);
     failure.retryable = true;  // the PIN was not judged

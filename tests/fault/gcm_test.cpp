@@ -34,9 +34,8 @@ void check_refused(FaultyRing& parts, KeyRing& ring, const std::string& fault) {
 TEST_CASE("F7: a token whose AES-GCM is not the caller's is refused when a set is added, and keeps no key") {
   FaultyRing parts{both_policies()};
   auto ring = parts.create();
-  for (const char* const fault :
-       {"gcm_iv writeback", "gcm_iv append12", "gcm_iv append16", "gcm_iv prepend", "gcm_iv replace", "gcm_no_aad",
-        "gcm_no_tag", "gcm_plain", "gcm_same"}) {
+  for (const char* const fault : {"gcm_iv writeback", "gcm_iv append12", "gcm_iv append16", "gcm_iv prepend",
+                                  "gcm_iv replace", "gcm_no_aad", "gcm_no_tag", "gcm_plain", "gcm_same"}) {
     check_refused(parts, ring, fault);
   }
 }

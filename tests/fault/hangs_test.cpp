@@ -72,7 +72,8 @@ TEST_CASE("F26: sessions that hang are written off and replaced, up to as many a
   CHECK(scene.hsm.threads_in_one_session() == 0);
 }
 
-TEST_CASE("F26: the circuit opens after five hanging calls, half opens by the clock and closes when the token is back") {
+TEST_CASE(
+    "F26: the circuit opens after five hanging calls, half opens by the clock and closes when the token is back") {
   FaultyVault scene(isolated(milliseconds{60}));
   scene.hsm.apply("hang C_Decrypt forever");
   for (int i = 0; i < 5; ++i) CHECK_THROWS_AS(scene.opens(), TokenUnavailableError);

@@ -52,9 +52,9 @@ TEST_CASE("F24: a token for two sessions serves many threads, and one for a sing
 
   const FaultyHsm one;
   one.apply("session_max 1");
-  CHECK_THROWS_AS(KeyRing::create(memory_ring_store(), pkcs11_provider(one.host()), {.token = "one"},
-                                  RingPin::in_process()),
-                  InvalidArgumentError);
+  CHECK_THROWS_AS(
+      KeyRing::create(memory_ring_store(), pkcs11_provider(one.host()), {.token = "one"}, RingPin::in_process()),
+      InvalidArgumentError);
   CHECK(one.fired("session_max") > 0);
   CHECK(one.calls("C_Login") == 0);
 }

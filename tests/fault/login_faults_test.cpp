@@ -17,8 +17,7 @@ struct WrongPin : FaultyRing {
   explicit WrongPin(HangPolicy policy = HangPolicy::Isolated)
       : FaultyRing(policy), file(hsm.tokens().write_file("changing.pin", kWrongPin)), wrong(binding()) {
     const FaultyHsm maker{hsm.shared_tokens()};
-    static_cast<void>(
-        KeyRing::create(store, pkcs11_provider(maker.host()), {.token = "one"}, RingPin::in_process()));
+    static_cast<void>(KeyRing::create(store, pkcs11_provider(maker.host()), {.token = "one"}, RingPin::in_process()));
     wrong.pin = PinSource::file(file);
   }
   void correct() const { hsm.tokens().write_file("changing.pin", hsm.tokens().pin("one") + "\n"); }
@@ -146,7 +145,8 @@ TEST_CASE("F6: a token that says it is logged in and is not is not logged out, n
   CHECK(parts.hsm.calls("C_Logout") + parts.hsm.calls("C_Finalize") == 0);
 }
 
-TEST_CASE("F6: who waits for somebody at the token's own pad leaves at the deadline, and the login serves who comes later") {
+TEST_CASE(
+    "F6: who waits for somebody at the token's own pad leaves at the deadline, and the login serves who comes later") {
   FaultyRing parts;
   TokenBinding pad = parts.binding();
   pad.pin = PinSource::protected_path();

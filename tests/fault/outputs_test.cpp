@@ -125,9 +125,7 @@ TEST_CASE("F14: a token with wrong outputs is refused when a set is added, and k
 
 TEST_CASE("F15: random bytes of a token are drawn inside its limits, and what it left unwritten is not used") {
   const FaultyRing parts;
-  const auto draw = [&](std::size_t size) {
-    return Pkcs11Session{parts.hsm.module(), {.label = "one"}}.random(size);
-  };
+  const auto draw = [&](std::size_t size) { return Pkcs11Session{parts.hsm.module(), {.label = "one"}}.random(size); };
   {
     const FaultFor now(parts.hsm, "random limits");
     for (const std::size_t size : {0U, 1U, 7U, 8U, 9U, 1023U, 1024U, 1025U, 1031U, 1032U, 5000U}) {

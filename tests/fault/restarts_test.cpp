@@ -64,7 +64,8 @@ TEST_CASE("F22: C_Finalize waits until no call is inside, with eight threads") {
     }
   });
   {
-    const std::unique_ptr<std::atomic<bool>, void (*)(std::atomic<bool>*)> end{&moving, [](auto* flag) { *flag = false; }};
+    const std::unique_ptr<std::atomic<bool>, void (*)(std::atomic<bool>*)> end{&moving,
+                                                                               [](auto* flag) { *flag = false; }};
     in_threads(8, [&](std::size_t) {
       for (int i = 0; i < 60; ++i) opened += scene.tries() ? 1 : 0;
     });

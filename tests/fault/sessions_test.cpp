@@ -180,8 +180,8 @@ TEST_CASE("F4: a login that is lost while threads work is made once more") {
   FaultyRing parts{both_policies()};
   const EnvelopeEncryptor vault{parts.create()};
   REQUIRE(comes_back(vault));
-  const std::string how = GENERATE(as<std::string>{}, "lose_login in=C_Encrypt skip=60",
-                                   "lose_login in=C_DecryptInit skip=60");
+  const std::string how =
+      GENERATE(as<std::string>{}, "lose_login in=C_Encrypt skip=60", "lose_login in=C_DecryptInit skip=60");
   CAPTURE(how);
   parts.hsm.reset();
   parts.hsm.apply(how);

@@ -9,11 +9,11 @@ using std::chrono::milliseconds;
 
 namespace {
 
-constexpr const char* kPath[] = {
-    "C_GetSlotList",    "C_GetTokenInfo",    "C_OpenSession", "C_CloseSession",     "C_GetSessionInfo",
-    "C_Login",          "C_FindObjectsInit", "C_FindObjects", "C_FindObjectsFinal", "C_EncryptInit",
-    "C_Encrypt",        "C_DecryptInit",     "C_Decrypt",     "C_GenerateKey",      "C_GetAttributeValue",
-    "C_GenerateRandom", "C_DestroyObject",   "C_Initialize",  "C_Finalize"};
+constexpr const char* kPath[] = {"C_GetSlotList",      "C_GetTokenInfo", "C_OpenSession",       "C_CloseSession",
+                                 "C_GetSessionInfo",   "C_Login",        "C_FindObjectsInit",   "C_FindObjects",
+                                 "C_FindObjectsFinal", "C_EncryptInit",  "C_Encrypt",           "C_DecryptInit",
+                                 "C_Decrypt",          "C_GenerateKey",  "C_GetAttributeValue", "C_GenerateRandom",
+                                 "C_DestroyObject",    "C_Initialize",   "C_Finalize"};
 
 /// Goes well, or is a typed error of the library's; anything else fails the test.
 template <typename Work>
@@ -139,9 +139,9 @@ TEST_CASE("F30: a function that is missing from the list is an error, and not ne
 
   const FaultyHsm incomplete;
   incomplete.apply("missing C_Encrypt");
-  CHECK_THROWS_AS(KeyRing::create(memory_ring_store(), pkcs11_provider(incomplete.host()), {.token = "one"},
-                                  RingPin::in_process()),
-                  InvalidArgumentError);
+  CHECK_THROWS_AS(
+      KeyRing::create(memory_ring_store(), pkcs11_provider(incomplete.host()), {.token = "one"}, RingPin::in_process()),
+      InvalidArgumentError);
 }
 
 TEST_CASE("F31: a mechanism that is listed and refused makes no set") {
