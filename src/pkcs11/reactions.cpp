@@ -13,13 +13,13 @@ namespace {
 
 /// What about a function makes a difference. Most have nothing.
 enum Trait : unsigned {
-  kAny = 0,
-  kEarly = 1,   ///< runs before a key can be proved
-  kFills = 2,   ///< writes what it finds or makes into the caller's buffer
-  kJudges = 4,  ///< takes bytes from a stranger, whom no answer may lead to more than a new login
-  kJudgesPin = 8,
-  kInitializes = 16,
-  kCloses = 32,
+  Any = 0,
+  Early = 1,   ///< runs before a key can be proved
+  Fills = 2,   ///< writes what it finds or makes into the caller's buffer
+  Judges = 4,  ///< takes bytes from a stranger, whom no answer may lead to more than a new login
+  JudgesPin = 8,
+  Initializes = 16,
+  Closes = 32,
 };
 
 struct Function {
@@ -29,74 +29,74 @@ struct Function {
 
 /// All of PKCS#11 2.40. Any other name stands for C_GetAttributeValue.
 constexpr auto kFunctions = std::to_array<Function>({
-    {"C_Initialize", kEarly | kInitializes},
-    {"C_Finalize", kEarly},
-    {"C_GetInfo", kEarly},
-    {"C_GetFunctionList", kAny},
-    {"C_GetSlotList", kEarly | kFills},
-    {"C_GetSlotInfo", kEarly},
-    {"C_GetTokenInfo", kEarly},
-    {"C_GetMechanismList", kEarly | kFills},
-    {"C_GetMechanismInfo", kEarly},
-    {"C_InitToken", kAny},
-    {"C_InitPIN", kAny},
-    {"C_SetPIN", kAny},
-    {"C_OpenSession", kEarly},
-    {"C_CloseSession", kEarly | kCloses},
-    {"C_CloseAllSessions", kAny},
-    {"C_GetSessionInfo", kEarly},
-    {"C_GetOperationState", kAny},
-    {"C_SetOperationState", kAny},
-    {"C_Login", kJudgesPin},
-    {"C_Logout", kAny},
-    {"C_CreateObject", kAny},
-    {"C_CopyObject", kAny},
-    {"C_DestroyObject", kAny},
-    {"C_GetObjectSize", kAny},
-    {"C_GetAttributeValue", kFills},
-    {"C_SetAttributeValue", kAny},
-    {"C_FindObjectsInit", kAny},
-    {"C_FindObjects", kAny},
-    {"C_FindObjectsFinal", kAny},
-    {"C_EncryptInit", kAny},
-    {"C_Encrypt", kFills},
-    {"C_EncryptUpdate", kAny},
-    {"C_EncryptFinal", kAny},
-    {"C_DecryptInit", kAny},
-    {"C_Decrypt", kFills | kJudges},
-    {"C_DecryptUpdate", kAny},
-    {"C_DecryptFinal", kAny},
-    {"C_DigestInit", kAny},
-    {"C_Digest", kAny},
-    {"C_DigestUpdate", kAny},
-    {"C_DigestKey", kAny},
-    {"C_DigestFinal", kAny},
-    {"C_SignInit", kAny},
-    {"C_Sign", kFills},
-    {"C_SignUpdate", kAny},
-    {"C_SignFinal", kAny},
-    {"C_SignRecoverInit", kAny},
-    {"C_SignRecover", kAny},
-    {"C_VerifyInit", kAny},
-    {"C_Verify", kJudges},
-    {"C_VerifyUpdate", kAny},
-    {"C_VerifyFinal", kAny},
-    {"C_VerifyRecoverInit", kAny},
-    {"C_VerifyRecover", kAny},
-    {"C_DigestEncryptUpdate", kAny},
-    {"C_DecryptDigestUpdate", kAny},
-    {"C_SignEncryptUpdate", kAny},
-    {"C_DecryptVerifyUpdate", kAny},
-    {"C_GenerateKey", kAny},
-    {"C_GenerateKeyPair", kAny},
-    {"C_WrapKey", kFills},
-    {"C_UnwrapKey", kJudges},
-    {"C_DeriveKey", kAny},
-    {"C_SeedRandom", kAny},
-    {"C_GenerateRandom", kAny},
-    {"C_GetFunctionStatus", kAny},
-    {"C_CancelFunction", kAny},
-    {"C_WaitForSlotEvent", kAny},
+    {"C_Initialize", Early | Initializes},
+    {"C_Finalize", Early},
+    {"C_GetInfo", Early},
+    {"C_GetFunctionList", Any},
+    {"C_GetSlotList", Early | Fills},
+    {"C_GetSlotInfo", Early},
+    {"C_GetTokenInfo", Early},
+    {"C_GetMechanismList", Early | Fills},
+    {"C_GetMechanismInfo", Early},
+    {"C_InitToken", Any},
+    {"C_InitPIN", Any},
+    {"C_SetPIN", Any},
+    {"C_OpenSession", Early},
+    {"C_CloseSession", Early | Closes},
+    {"C_CloseAllSessions", Any},
+    {"C_GetSessionInfo", Early},
+    {"C_GetOperationState", Any},
+    {"C_SetOperationState", Any},
+    {"C_Login", JudgesPin},
+    {"C_Logout", Any},
+    {"C_CreateObject", Any},
+    {"C_CopyObject", Any},
+    {"C_DestroyObject", Any},
+    {"C_GetObjectSize", Any},
+    {"C_GetAttributeValue", Fills},
+    {"C_SetAttributeValue", Any},
+    {"C_FindObjectsInit", Any},
+    {"C_FindObjects", Any},
+    {"C_FindObjectsFinal", Any},
+    {"C_EncryptInit", Any},
+    {"C_Encrypt", Fills},
+    {"C_EncryptUpdate", Any},
+    {"C_EncryptFinal", Any},
+    {"C_DecryptInit", Any},
+    {"C_Decrypt", Fills | Judges},
+    {"C_DecryptUpdate", Any},
+    {"C_DecryptFinal", Any},
+    {"C_DigestInit", Any},
+    {"C_Digest", Any},
+    {"C_DigestUpdate", Any},
+    {"C_DigestKey", Any},
+    {"C_DigestFinal", Any},
+    {"C_SignInit", Any},
+    {"C_Sign", Fills},
+    {"C_SignUpdate", Any},
+    {"C_SignFinal", Any},
+    {"C_SignRecoverInit", Any},
+    {"C_SignRecover", Any},
+    {"C_VerifyInit", Any},
+    {"C_Verify", Judges},
+    {"C_VerifyUpdate", Any},
+    {"C_VerifyFinal", Any},
+    {"C_VerifyRecoverInit", Any},
+    {"C_VerifyRecover", Any},
+    {"C_DigestEncryptUpdate", Any},
+    {"C_DecryptDigestUpdate", Any},
+    {"C_SignEncryptUpdate", Any},
+    {"C_DecryptVerifyUpdate", Any},
+    {"C_GenerateKey", Any},
+    {"C_GenerateKeyPair", Any},
+    {"C_WrapKey", Fills},
+    {"C_UnwrapKey", Judges},
+    {"C_DeriveKey", Any},
+    {"C_SeedRandom", Any},
+    {"C_GenerateRandom", Any},
+    {"C_GetFunctionStatus", Any},
+    {"C_CancelFunction", Any},
+    {"C_WaitForSlotEvent", Any},
 });
 static_assert(kFunctions.size() == 68);
 
@@ -111,7 +111,7 @@ constexpr unsigned traits_of(std::string_view function) noexcept {
 
 struct Row {
   Fault fault;
-  unsigned trait;  ///< of the functions that it is for; kAny if for those that no other row of the fault is for
+  unsigned trait;  ///< of the functions that it is for; Any if for those that no other row of the fault is for
   Reaction first, second, later;
 };
 
@@ -124,43 +124,43 @@ using enum Reaction;
 // Of the answers that do not tell what is at fault: after one from a function that was given a stranger's bytes, known
 // bytes tell it. From C_Login they may mean a wrong PIN.
 constexpr auto kRows = std::to_array<Row>({
-    always(Fault::None, kAny, Proceed),
-    always(Fault::LoggedIn, kAny, Refuse),
-    always(Fault::LoggedIn, kJudgesPin, Proceed),
-    always(Fault::Initialized, kAny, Refuse),
-    always(Fault::Initialized, kInitializes, Proceed),
-    always(Fault::Data, kAny, BadData),
-    always(Fault::Caller, kAny, Refuse),
-    always(Fault::Pin, kAny, AskOperator),
-    always(Fault::Buffer, kAny, Refuse),
-    {Fault::Buffer, kFills, GrowBuffer, GrowBuffer, Refuse},
-    always(Fault::Busy, kAny, Pause),
-    always(Fault::SessionCount, kAny, Shrink),
-    {Fault::Memory, kAny, Shrink, Pause, Pause},
-    {Fault::OperationActive, kAny, NewSession, Pause, Pause},
-    {Fault::NoOperation, kAny, NewSession, NewSession, Prove},
-    {Fault::Canceled, kAny, NewSession, NewSession, Prove},
-    {Fault::Session, kAny, NewSession, NewLogin, Restart},
-    always(Fault::Session, kCloses, Proceed),
-    {Fault::Handle, kAny, FindKey, FindKey, FindKey},
-    {Fault::NotLoggedIn, kAny, NewLogin, NewLogin, NewLogin},
-    {Fault::Slot, kAny, NewSlot, NewSlot, Restart},
-    always(Fault::NotInitialized, kAny, Restart),
-    {Fault::General, kAny, Prove, Prove, Restart},
-    {Fault::General, kJudges, Prove, NewLogin, NewLogin},
-    always(Fault::General, kJudgesPin, AskOperator),
-    {Fault::Device, kAny, Prove, NewLogin, Restart},
-    {Fault::Device, kJudges, Prove, NewLogin, NewLogin},
-    always(Fault::Device, kJudgesPin, AskOperator),
-    {Fault::Failed, kAny, Pause, Prove, Restart},
-    {Fault::Failed, kJudges, Prove, NewLogin, NewLogin},
-    always(Fault::Failed, kJudgesPin, AskOperator),
-    {Fault::Network, kAny, NewLogin, Restart, Restart},
-    {Fault::Network, kJudges, Prove, NewLogin, NewLogin},
-    always(Fault::Network, kJudgesPin, AskOperator),
-    {Fault::Unknown, kAny, Prove, NewLogin, Restart},
-    {Fault::Unknown, kJudges, Prove, NewLogin, NewLogin},
-    always(Fault::Unknown, kJudgesPin, AskOperator),
+    always(Fault::None, Any, Proceed),
+    always(Fault::LoggedIn, Any, Refuse),
+    always(Fault::LoggedIn, JudgesPin, Proceed),
+    always(Fault::Initialized, Any, Refuse),
+    always(Fault::Initialized, Initializes, Proceed),
+    always(Fault::Data, Any, BadData),
+    always(Fault::Caller, Any, Refuse),
+    always(Fault::Pin, Any, AskOperator),
+    always(Fault::Buffer, Any, Refuse),
+    {Fault::Buffer, Fills, GrowBuffer, GrowBuffer, Refuse},
+    always(Fault::Busy, Any, Pause),
+    always(Fault::SessionCount, Any, Shrink),
+    {Fault::Memory, Any, Shrink, Pause, Pause},
+    {Fault::OperationActive, Any, NewSession, Pause, Pause},
+    {Fault::NoOperation, Any, NewSession, NewSession, Prove},
+    {Fault::Canceled, Any, NewSession, NewSession, Prove},
+    {Fault::Session, Any, NewSession, NewLogin, Restart},
+    always(Fault::Session, Closes, Proceed),
+    {Fault::Handle, Any, FindKey, FindKey, FindKey},
+    {Fault::NotLoggedIn, Any, NewLogin, NewLogin, NewLogin},
+    {Fault::Slot, Any, NewSlot, NewSlot, Restart},
+    always(Fault::NotInitialized, Any, Restart),
+    {Fault::General, Any, Prove, Prove, Restart},
+    {Fault::General, Judges, Prove, NewLogin, NewLogin},
+    always(Fault::General, JudgesPin, AskOperator),
+    {Fault::Device, Any, Prove, NewLogin, Restart},
+    {Fault::Device, Judges, Prove, NewLogin, NewLogin},
+    always(Fault::Device, JudgesPin, AskOperator),
+    {Fault::Failed, Any, Pause, Prove, Restart},
+    {Fault::Failed, Judges, Prove, NewLogin, NewLogin},
+    always(Fault::Failed, JudgesPin, AskOperator),
+    {Fault::Network, Any, NewLogin, Restart, Restart},
+    {Fault::Network, Judges, Prove, NewLogin, NewLogin},
+    always(Fault::Network, JudgesPin, AskOperator),
+    {Fault::Unknown, Any, Prove, NewLogin, Restart},
+    {Fault::Unknown, Judges, Prove, NewLogin, NewLogin},
+    always(Fault::Unknown, JudgesPin, AskOperator),
 });
 
 /// Vendors' own numbers: Utimaco's for secure messaging or the network, Proteccio's for "no route to host".
@@ -175,14 +175,14 @@ constexpr const Row* row_for(Fault fault, unsigned traits) noexcept {
   const Row* found = nullptr;
   for (const Row& row : kRows) {
     if (row.fault != fault) continue;
-    if ((row.trait & traits) != 0 || (row.trait == kAny && found == nullptr)) found = &row;
+    if ((row.trait & traits) != 0 || (row.trait == Any && found == nullptr)) found = &row;
   }
   return found;
 }
 
 constexpr Reaction reaction_in(const Row& row, unsigned traits, Attempt attempt) noexcept {
   const Reaction reaction = attempt == Attempt::First ? row.first : attempt == Attempt::Second ? row.second : row.later;
-  return reaction == Prove && (traits & kEarly) != 0 ? NewSlot : reaction;
+  return reaction == Prove && (traits & Early) != 0 ? NewSlot : reaction;
 }
 
 // --- what the table must be ----------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ constexpr Reaction reaction_in(const Row& row, unsigned traits, Attempt attempt)
 constexpr bool every_fault_has_one_general_row() {
   for (std::size_t fault = 0; fault < kFaults; ++fault) {
     const auto general = std::ranges::count_if(
-        kRows, [&](const Row& row) { return row.fault == static_cast<Fault>(fault) && row.trait == kAny; });
+        kRows, [&](const Row& row) { return row.fault == static_cast<Fault>(fault) && row.trait == Any; });
     if (general != 1) return false;
   }
   return true;
@@ -228,11 +228,11 @@ constexpr bool every_fault_has_a_number() {
 /// With a ciphertext of his own making nobody may have the driver started anew, nor a PIN tried.
 constexpr bool unclear_answers_are_harmless() {
   for (const Fault fault : {Fault::General, Fault::Device, Fault::Failed, Fault::Network, Fault::Unknown}) {
-    const Row& judged = *row_for(fault, kJudges);
+    const Row& judged = *row_for(fault, Judges);
     for (const Reaction reaction : {judged.first, judged.second, judged.later}) {
       if (reaction == Restart) return false;
     }
-    const Row& login = *row_for(fault, kJudgesPin);
+    const Row& login = *row_for(fault, JudgesPin);
     for (const Reaction reaction : {login.first, login.second, login.later}) {
       if (reaction != AskOperator) return false;
     }
@@ -277,7 +277,7 @@ Reaction reaction(std::string_view function, std::uint64_t rv, Attempt attempt) 
 
 bool retryable(std::string_view function, std::uint64_t rv) noexcept {
   // Somebody at the token said no, and is not asked again unbidden.
-  if ((traits_of(function) & kJudgesPin) != 0 && fault_of(rv) == Fault::Canceled) return false;
+  if ((traits_of(function) & JudgesPin) != 0 && fault_of(rv) == Fault::Canceled) return false;
   return may_recover(reaction(function, rv, Attempt::First));
 }
 

@@ -15,7 +15,7 @@ constexpr std::size_t kMaxLabelBytes = 255;
 }  // namespace
 
 SessionAccess::KeyUse::KeyUse(Pkcs11Session& session, const HandleWatch& watch, KeyHandle key) : session_(session) {
-  session.state_->key_use.emplace(watch, key);
+  session.state_->key_use.emplace(Pkcs11Session::State::KeyUse{watch, key});
 }
 
 SessionAccess::KeyUse::~KeyUse() {

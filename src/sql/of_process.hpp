@@ -47,12 +47,12 @@ class OfProcess {
 
   /// Keeps what is left where checkers of leaks find it.
   static void leave(Owned* parents) noexcept {
-    parents->next = left_.load();
-    while (!left_.compare_exchange_weak(parents->next, parents)) {
+    parents->next = left.load();
+    while (!left.compare_exchange_weak(parents->next, parents)) {
     }
   }
 
-  inline static std::atomic<Owned*> left_ = nullptr;
+  inline static std::atomic<Owned*> left = nullptr;
   std::atomic<Owned*> owned_ = nullptr;
 };
 
