@@ -22,6 +22,7 @@
 #include "pkcs11/add_to_error.hpp"
 #include "pkcs11/driver.hpp"
 #include "pkcs11/key_policy.hpp"
+#include "pkcs11/reactions.hpp"
 #include "pkcs11/session_access.hpp"
 
 namespace hsmseal::keywrap {
@@ -242,7 +243,13 @@ KeyDescription make_or_adopt_key(TokenConnection& token, const SetSpec& spec, co
   if (Call::left_by_caller()) throw left_behind_call(spec.token);
   const Key found = [&] {
     auto session = pool->acquire();
-    return spec.adopt_key_id ? adopt_key(*session, spec) : make_key(*session, spec, ring, version);
+    try {
+      return spec.adopt_key_id ? adopt_key(*session, spec) : make_key(*session, spec, ring, version);
+    } catch (const TokenError& error) {
+      if (pkcs11::reaction(error.function(), error.rv(), pkcs11::Attempt::First) != pkcs11::Reaction::FindKey) throw;
+      throw TokenUnavailableError({error.function(), error.rv(), error.rv_name(), true},
+                                  fmt::format("{}; the key was lost sight of; try again", error.what()));
+    }
   }();
   try {
     auto description = probed(*life, spec, found);
