@@ -75,7 +75,7 @@ SecretBytes::SecretBytes(std::size_t size) : size_(size), capacity_(size) {
   SecretPool& pool = secret_pool();
   {
     const std::scoped_lock lock{pool.mutex};
-    data_ = static_cast<std::byte*>(pool.pool.allocate(size, alignof(std::max_align_t)));
+    data_ = static_cast<std::byte*>(pool.pool.allocate(size, alignof(std::byte)));
   }
   std::memset(data_, 0, size);
 }
@@ -106,7 +106,7 @@ void SecretBytes::release() noexcept {
   platform::wipe(data_, capacity_);
   SecretPool& pool = secret_pool();
   const std::scoped_lock lock{pool.mutex};
-  pool.pool.deallocate(data_, capacity_, alignof(std::max_align_t));
+  pool.pool.deallocate(data_, capacity_, alignof(std::byte));
 }
 
 void SecretBytes::truncate(std::size_t size) noexcept {
