@@ -4,6 +4,7 @@
 #include <chrono>
 #include <system_error>
 #include <thread>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -15,6 +16,8 @@ namespace hsmseal::keywrap {
 namespace {
 
 thread_local Call* call_of_this_thread = nullptr;
+
+constexpr std::chrono::seconds kEndTime{1};
 
 }  // namespace
 
@@ -38,6 +41,19 @@ struct CallThreads::State {
   std::size_t idle = 0;
   std::size_t stuck = 0;
   bool ending = false;
+  std::vector<std::thread> handles;
+  std::vector<std::thread::id> ended;  ///< of these, which are at their end
+  std::condition_variable some_ended;
+
+  /// Joins those that are at their end. A thread that was not joined could still be tidying up when the process is.
+  void join_ended() {
+    std::erase_if(handles, [&](std::thread& thread) {
+      if (std::ranges::find(ended, thread.get_id()) == ended.end()) return false;
+      thread.join();
+      return true;
+    });
+    ended.clear();
+  }
 
   /// How many threads may hang and work together.
   [[nodiscard]] std::size_t allowed() const { return most + std::min(stuck, most); }
@@ -49,9 +65,16 @@ CallThreads::CallThreads(std::string token, std::size_t most) : state_(std::make
 }
 
 CallThreads::~CallThreads() {
-  const std::scoped_lock lock{state_->mutex};
+  std::unique_lock lock{state_->mutex};
   state_->ending = true;
   state_->work_to_do.notify_all();
+  // A call may be what destroys this: its own thread cannot wait for itself.
+  if (Call::current() == nullptr) {
+    state_->some_ended.wait_for(lock, kEndTime, [&] { return state_->threads <= state_->stuck; });
+  }
+  state_->join_ended();
+  for (std::thread& hanging : state_->handles) hanging.detach();
+  state_->handles.clear();
 }
 
 std::size_t CallThreads::stuck() const {
@@ -89,14 +112,17 @@ void CallThreads::serve(const std::shared_ptr<State>& state) {
     if (call->left) --state->stuck;
   }
   --state->threads;
+  state->ended.push_back(std::this_thread::get_id());
+  state->some_ended.notify_one();
   state->work_to_do.notify_one();  // what woke this thread may be another's to do
 }
 
 /// Where calls wait and no thread is free for them. One that the system does not give is none.
 void CallThreads::add_thread(const std::shared_ptr<State>& state) {
   if (state->idle >= state->queue.size() || state->threads >= state->allowed()) return;
+  state->join_ended();
   try {
-    std::thread{[state] { serve(state); }}.detach();
+    state->handles.emplace_back([state] { serve(state); });
     ++state->threads;
   } catch (const std::system_error&) {
     return;
