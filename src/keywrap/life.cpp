@@ -8,6 +8,7 @@
 #include <hsmseal/deadline.hpp>
 #include <hsmseal/error.hpp>
 
+#include "pkcs11/lock_until.hpp"
 #include "pkcs11/session_access.hpp"
 
 namespace hsmseal::keywrap {
@@ -55,8 +56,8 @@ void Life::retire() {
 }
 
 bool Life::well() {
-  const std::unique_lock lock{anchor_mutex_,
-                              std::min(Deadline::current(), std::chrono::steady_clock::now() + kAnswerTime)};
+  const auto lock =
+      pkcs11::lock_until(anchor_mutex_, std::min(Deadline::current(), std::chrono::steady_clock::now() + kAnswerTime));
   if (!lock || !current() || !anchor_.usable()) return false;
   if (login_ == Login::NotNeeded) return pkcs11::SessionAccess::answers(anchor_);
   try {

@@ -53,7 +53,7 @@ class Life : public std::enable_shared_from_this<Life> {
   const std::uint64_t driver_life_;
   const Login login_;
   const TokenInfo token_;
-  std::timed_mutex anchor_mutex_;
+  std::mutex anchor_mutex_;
   Pkcs11Session anchor_;
   const std::shared_ptr<SessionPool> pool_;
   std::shared_ptr<void> in_use_;

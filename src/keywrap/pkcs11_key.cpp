@@ -11,6 +11,7 @@
 
 #include "crypto/crypto.hpp"
 #include "keywrap/key_proof.hpp"
+#include "pkcs11/lock_until.hpp"
 #include "pkcs11/reactions.hpp"
 #include "pkcs11/session_access.hpp"
 
@@ -118,8 +119,8 @@ bool Pkcs11Key::answers() const {
 
 void Pkcs11Key::compare_once() {
   if (compared_) return;
-  const std::unique_lock lock{comparing_,
-                              std::min(Deadline::current(), std::chrono::steady_clock::now() + kComparingTime)};
+  const auto lock =
+      pkcs11::lock_until(comparing_, std::min(Deadline::current(), std::chrono::steady_clock::now() + kComparingTime));
   if (compared_) return;
   compare_after_wrap();  // also if another thread hangs in it
   compared_ = true;

@@ -76,7 +76,7 @@ class Pkcs11Key final : public KeyWrapper {
   const WrapProfile profile_;
   const std::optional<KnownProof> proof_;
   const Direction direction_;
-  std::timed_mutex comparing_;
+  std::mutex comparing_;
   std::atomic<bool> compared_ = false;
 };
 

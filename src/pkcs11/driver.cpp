@@ -10,6 +10,7 @@
 
 #include <hsmseal/deadline.hpp>
 
+#include "pkcs11/lock_until.hpp"
 #include "pkcs11/reactions.hpp"
 #include "pkcs11/return_values.hpp"
 #include "platform/per_process.hpp"
@@ -185,7 +186,7 @@ std::chrono::steady_clock::duration Driver::pause_after_restart(std::chrono::ste
 Driver::Restarted Driver::restart(std::uint64_t life, Urgency urgency, const void* owner,
                                   std::chrono::steady_clock::time_point now) {
   const auto patience = std::min(Deadline::current(), std::chrono::steady_clock::now() + kDrainTime);
-  const std::unique_lock alone{restarting_, patience};
+  const auto alone = lock_until(restarting_, patience);
   if (!alone) return Restarted::Stuck;
   if (life_ != life && !down_) return Restarted::Yes;
   if (!owner_ || forked() || process_ends() || options_.restart == DriverRestart::Never) return Restarted::NotAllowed;

@@ -167,7 +167,7 @@ class Driver {
   };
   std::mutex users_mutex_;
   std::vector<std::weak_ptr<const User>> users_;
-  std::timed_mutex restarting_;  ///< guards what follows
+  std::mutex restarting_;  ///< guards what follows
   bool owner_ = false;           ///< C_Initialize was hsmseal's
   unsigned early_restarts_ = 0;
   std::chrono::steady_clock::duration pause_{};
