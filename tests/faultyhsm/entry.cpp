@@ -140,8 +140,14 @@ FAULTYHSM_API CK_RV C_GetFunctionList(CK_FUNCTION_LIST** list) {
                        &CK_FUNCTION_LIST::C_GetFunctionList, decltype(CK_FUNCTION_LIST::C_GetFunctionList)>::call(list);
 }
 
-// There, as in drivers of PKCS#11 3.0, and of no use.
+// There, as in drivers of PKCS#11 3.0, and of no use. Newer headers declare it themselves.
+#ifdef CKF_INTERFACE_FORK_SAFE
+FAULTYHSM_API CK_RV C_GetInterface(CK_BYTE*, CK_VERSION*, CK_INTERFACE**, CK_FLAGS) {
+  return CKR_FUNCTION_NOT_SUPPORTED;
+}
+#else
 FAULTYHSM_API CK_RV C_GetInterface(CK_BYTE*, CK_VERSION*, void**, CK_FLAGS) { return CKR_FUNCTION_NOT_SUPPORTED; }
+#endif
 
 int faultyhsm_apply(const char* directive) {
   if (directive == nullptr) return FAULTYHSM_BAD_ARGUMENT;
