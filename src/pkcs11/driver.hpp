@@ -168,7 +168,7 @@ class Driver {
   std::mutex users_mutex_;
   std::vector<std::weak_ptr<const User>> users_;
   std::mutex restarting_;  ///< guards what follows
-  bool owner_ = false;           ///< C_Initialize was hsmseal's
+  bool owner_ = false;     ///< C_Initialize was hsmseal's
   unsigned early_restarts_ = 0;
   std::chrono::steady_clock::duration pause_{};
   std::chrono::steady_clock::time_point last_restart_{}, next_restart_{};
