@@ -58,7 +58,7 @@ void happen() {
     shared.initialized = false;
     shared.was_finalized = true;
     tables.kill(CKR_CRYPTOKI_NOT_INITIALIZED, [](const Session&) { return true; });
-    tables.forget(std::nullopt);
+    tables.forget(std::nullopt, EndedBy::Other);
     forget_all_objects();
   }
 }
@@ -76,7 +76,7 @@ std::optional<CK_RV> stopped_in_child(const CurrentCall& call) {
   if (call.function != Function::C_Initialize) return CKR_CRYPTOKI_NOT_INITIALIZED;
   shared.in_child = false;  // a process of its own from here on
   shared.initialized = false;
-  shared.tables.forget(std::nullopt);
+  shared.tables.forget(std::nullopt, EndedBy::Other);
   forget_all_objects();
   return std::nullopt;
 }
@@ -180,7 +180,7 @@ std::optional<CK_RV> Call::stopped_by_session() {
   auto& call = current_call();
   auto session = shared.tables.find(call.session);
   if (session == nullptr) {
-    ++shared.stale_handles;
+    shared.known_gone.named(call.session);
     return CKR_SESSION_HANDLE_INVALID;
   }
   const bool shares = shared.tables.enter(*session);
@@ -189,11 +189,16 @@ std::optional<CK_RV> Call::stopped_by_session() {
     ++shared.threads_in_one_session;
     if (on(Fault::Checker)) give_up("two threads were in one session");
   }
+  const bool closes = call.function == Function::C_CloseSession;
   if (const auto rv = shared.tables.death_of(*session)) {
-    if (call.function == Function::C_CloseSession) shared.tables.closed(*session);
+    const bool knew = shared.known_gone.tell(session->number);
+    if (knew) ++shared.stale_handles;
+    // A session that failed in another way than by being unknown may still be closed.
+    if (knew && (!closes || rv == CKR_SESSION_HANDLE_INVALID)) ++shared.stale_again;
+    if (closes) shared.tables.closed(*session);
     return rv;
   }
-  if (call.function != Function::C_CloseSession) {
+  if (!closes) {
     if (const auto rv = stopped_by_idleness(*session)) return rv;
   }
   if (uses_keys(call.function) && login_is_lost(session->slot)) {

@@ -188,6 +188,7 @@ unsigned long faultyhsm_counter(const char* name) {
   if (asked == "threads_in_one_session") return shared.threads_in_one_session;
   if (asked == "threads_at_once") return shared.threads_at_once;
   if (asked == "stale_handles") return shared.stale_handles;
+  if (asked == "stale_again") return shared.stale_again;
   if (asked == "wrong_pins") return shared.wrong_pins;
   if (asked == "starts") return shared.starts;
   if (asked == "open_sessions") return shared.tables.open_now();
@@ -202,9 +203,10 @@ unsigned long faultyhsm_counter(const char* name) {
 void faultyhsm_reset() {
   auto& shared = state();
   for (auto& calls : shared.calls) calls = 0;
-  for (auto* const counter : {&shared.length_queries, &shared.threads_in_one_session, &shared.threads_at_once,
-                              &shared.stale_handles, &shared.wrong_pins, &shared.starts, &shared.across_forks->calls,
-                              &shared.across_forks->finalized, &shared.across_forks->closed})
+  for (auto* const counter :
+       {&shared.length_queries, &shared.threads_in_one_session, &shared.threads_at_once, &shared.stale_handles,
+        &shared.stale_again, &shared.wrong_pins, &shared.starts, &shared.across_forks->calls,
+        &shared.across_forks->finalized, &shared.across_forks->closed})
     *counter = 0;
   shared.tables.forget_most();
   faulty::forget_fired();

@@ -41,6 +41,8 @@ FAULTYHSM_API unsigned long faultyhsm_last_session(const char* c_function_name);
  *                           not_thread_safe
  *   stale_handles           calls that named a session or an object which is not (or no longer) what it was handed out
  *                           for; for a session that died, from the second one
+ *   stale_again             of these, those that named one which the host had ended itself, or had been told in the
+ *                           same session to be gone; a session that failed as the device did may be closed once
  *   wrong_pins              calls of C_Login with a PIN that is not the token's
  *   starts                  calls of C_Initialize that started the driver
  *   open_sessions_at_most   the most that were open at a time

@@ -63,7 +63,7 @@ CK_RV finalize(void* reserved) {
   } else {
     shared.tables.kill(CKR_SESSION_HANDLE_INVALID, [](const Session&) { return true; });
   }
-  shared.tables.forget(std::nullopt);
+  shared.tables.forget(std::nullopt, EndedBy::Host);
   forget_all_objects();
   shared.initialized = false;
   shared.was_finalized = true;

@@ -145,10 +145,11 @@ OwnSession::~OwnSession() {
 
 CK_OBJECT_HANDLE real_object(CK_OBJECT_HANDLE number) {
   const auto member = member_of_call();
-  return state().tables.locked(this_session().slot, [&](Slot& slot) -> CK_OBJECT_HANDLE {
+  const auto& session = this_session();
+  return state().tables.locked(session.slot, [&](Slot& slot) -> CK_OBJECT_HANDLE {
     const auto found = slot.objects.find(number);
     const bool known = found != slot.objects.end();
-    if (!known || !found->second.handed_out) ++state().stale_handles;
+    if (!known || !found->second.handed_out) state().known_gone.named(session.number, number);
     return known && is_usable(slot, found->second, member) ? found->second.real : 0;
   });
 }
@@ -161,6 +162,7 @@ CK_OBJECT_HANDLE number_of(CK_OBJECT_HANDLE real_handle) {
     if (known == slot.numbers.end()) add(slot, slot.next, {real_handle, {}, false});
     const auto number = slot.numbers.at(real_handle);
     slot.objects.at(number).handed_out = true;
+    state().known_gone.object_given(number);
     return number;
   });
 }

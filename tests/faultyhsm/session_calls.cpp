@@ -42,7 +42,7 @@ CK_RV close_session(CK_SESSION_HANDLE) {
 CK_RV close_all_sessions(CK_SLOT_ID slot) {
   const CK_RV rv = real().C_CloseAllSessions(real_slot(slot));
   if (rv != CKR_OK) return rv;
-  state().tables.forget(real_slot(slot));
+  state().tables.forget(real_slot(slot), EndedBy::Host);
   forget_objects(real_slot(slot));
   return rv;
 }

@@ -51,6 +51,26 @@ CurrentCall& current_call() {
 
 CK_SESSION_HANDLE anchor_session() { return state().tables.anchor(); }
 
+bool KnownGone::tell(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object) {
+  const std::lock_guard lock(mutex_);
+  return !gone_.emplace(object, session).second;
+}
+
+void KnownGone::named(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object) {
+  ++state().stale_handles;
+  if (tell(session, object)) ++state().stale_again;
+}
+
+void KnownGone::session_given(CK_SESSION_HANDLE session) {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(gone_, [&](const auto& one) { return one.second == session; });
+}
+
+void KnownGone::object_given(CK_OBJECT_HANDLE object) {
+  const std::lock_guard lock(mutex_);
+  gone_.erase(gone_.lower_bound({object, 0}), gone_.lower_bound({object + 1, 0}));
+}
+
 bool Tables::reserve(std::optional<unsigned long> most) {
   const std::lock_guard lock(mutex_);
   if (most && alive() + opening_ >= *most) return false;
@@ -72,6 +92,7 @@ SessionPtr Tables::open(CK_SESSION_HANDLE real, CK_SLOT_ID slot, unsigned long m
   session->slot = slot;
   session->member = member;
   sessions_[session->number] = session;
+  state().known_gone.session_given(session->number);
   most_ = std::max(most_, alive());
   return session;
 }
@@ -99,14 +120,16 @@ void Tables::leave(const SessionPtr& session) {
 void Tables::closed(Session& session) {
   const std::lock_guard lock(mutex_);
   session.ended = true;
+  state().known_gone.tell(session.number);
   sessions_.erase(session.number);
 }
 
-void Tables::forget(std::optional<CK_SLOT_ID> slot) {
+void Tables::forget(std::optional<CK_SLOT_ID> slot, EndedBy by) {
   const std::lock_guard lock(mutex_);
   for (auto at = sessions_.begin(); at != sessions_.end();) {
     const bool goes = !slot || at->second->slot == *slot;
     if (goes) at->second->ended = at->second->real_closed = true;
+    if (goes && by == EndedBy::Host) state().known_gone.tell(at->first);
     at = goes ? sessions_.erase(at) : std::next(at);
   }
 }
@@ -126,10 +149,9 @@ void Tables::kill(CK_RV rv, const std::function<bool(const Session&)>& which) {
   for (const auto session : to_close) real().C_CloseSession(session);
 }
 
-std::optional<CK_RV> Tables::death_of(Session& session) {
+std::optional<CK_RV> Tables::death_of(const Session& session) {
   const std::lock_guard lock(mutex_);
   if (session.dead == CKR_OK) return std::nullopt;
-  if (std::exchange(session.told, true)) ++state().stale_handles;
   return session.dead;
 }
 

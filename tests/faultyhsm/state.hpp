@@ -8,8 +8,10 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include <unistd.h>
@@ -47,7 +49,6 @@ struct Session {
   bool ended = false;        ///< closed by the host
   bool real_closed = false;  ///< nothing is left to close
   CK_RV dead = CKR_OK;
-  bool told = false;  ///< the host has seen that it is dead
 
   // Of the one thread that may be in it.
   Operation encryption;
@@ -84,6 +85,28 @@ struct Slot {
   std::string pin;  ///< the last one that was right
 };
 
+/// The handles that are gone, and of which the host knows: it has ended them, or was told in an answer.
+///
+/// Thread safety: all members may be called by any thread.
+class KnownGone {
+ public:
+  /// @param object  0 for the session itself.
+  /// @returns whether the host knew it before.
+  bool tell(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object = 0);
+  /// The host named a handle that is gone, and is told so: counts it, and again if it knew.
+  void named(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object = 0);
+  /// The number is handed out for something new.
+  void session_given(CK_SESSION_HANDLE session);
+  void object_given(CK_OBJECT_HANDLE object);
+
+ private:
+  std::mutex mutex_;
+  std::set<std::pair<CK_OBJECT_HANDLE, CK_SESSION_HANDLE>> gone_;
+};
+
+/// Who ended sessions: the host, which knows it then, or another.
+enum class EndedBy { Host, Other };
+
 /// Which sessions and objects there are.
 ///
 /// Thread safety: all members may be called by any thread; `locked` gives the slots to one at a time.
@@ -100,11 +123,11 @@ class Tables {
   void leave(const SessionPtr& session);
   void closed(Session& session);
   /// Forgets the sessions of one slot, or all, without closing them.
-  void forget(std::optional<CK_SLOT_ID> slot);
+  void forget(std::optional<CK_SLOT_ID> slot, EndedBy by);
   /// Sessions for which `which` says so answer `rv` from now on; the real ones are closed when nobody is in them.
   void kill(CK_RV rv, const std::function<bool(const Session&)>& which);
   /// What a call in the session must answer, if it is dead.
-  [[nodiscard]] std::optional<CK_RV> death_of(Session& session);
+  [[nodiscard]] std::optional<CK_RV> death_of(const Session& session);
   /// Whether a session with the slot is open.
   [[nodiscard]] bool is_used(CK_SLOT_ID slot);
   [[nodiscard]] unsigned long open_now();
@@ -153,6 +176,7 @@ struct State {
   std::atomic<unsigned long> threads_in_one_session{0};
   std::atomic<unsigned long> threads_at_once{0};  ///< though the driver was not to be used so
   std::atomic<unsigned long> stale_handles{0};
+  std::atomic<unsigned long> stale_again{0};
   std::atomic<unsigned long> wrong_pins{0};
   std::atomic<unsigned long> starts{0};
 
@@ -170,6 +194,7 @@ struct State {
   std::atomic<unsigned long> turns{0};
   std::atomic<unsigned long> dead_member{~0UL};
 
+  KnownGone known_gone;
   Tables tables;
   AcrossForks* across_forks = nullptr;
 };
