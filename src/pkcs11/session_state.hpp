@@ -55,17 +55,21 @@ struct Pkcs11Session::State {
   template <typename Function, typename... Arguments>
   CK_RV call(Function CK_FUNCTION_LIST::*function, Arguments... arguments) {
     if (*lost) return CKR_SESSION_HANDLE_INVALID;
-    if (!key_use) return driver->call_in_life(life, function, handle, arguments...);
+    const auto call_now = [&] {
+      const CK_RV rv = driver->call_in_life(life, function, handle, arguments...);
+      // Its number may belong to another session by now, which must be neither used nor closed.
+      if (rv == CKR_SESSION_HANDLE_INVALID || rv == CKR_SESSION_CLOSED) *lost = true;
+      return rv;
+    };
+    if (!key_use) return call_now();
     const pkcs11::CallGate::Visit visit{guard->key_uses};
     if (!visit.inside() || !key_use->watch.still_names(key_use->key)) return CKR_KEY_HANDLE_INVALID;
-    return driver->call_in_life(life, function, handle, arguments...);
+    return call_now();
   }
 
   /// Gives the session up after a failed call: it may be left in an operation that cannot be ended.
   [[noreturn]] void fail(std::string_view name, CK_RV rv) {
     spent = true;
-    // Its number may belong to another session by now, which must not be closed.
-    if (rv == CKR_SESSION_HANDLE_INVALID || rv == CKR_SESSION_CLOSED) *lost = true;
     pkcs11::throw_failure(name, rv, token.label);
   }
 
