@@ -28,6 +28,8 @@
 namespace hsmseal::keywrap {
 namespace {
 
+using pkcs11::SessionAccess;
+
 constexpr std::size_t kKeyBytes = 32;
 constexpr std::size_t kMaxLabelBytes = 255;
 constexpr std::chrono::seconds kReplicationTime{10};
@@ -38,23 +40,48 @@ struct Key {
   KekId kek_id;
   KeyHandle handle;
   pkcs11::HandleWatch watch;
-  Deadline::Time visible_by = std::chrono::steady_clock::now() + kReplicationTime;
 };
+
+/// Nothing was sealed under it yet.
+/// @throws the error that is being handled; if this fails too, with what stays behind.
+[[noreturn]] void destroy_unused(SessionPool& pool, const Key& made) {
+  std::string why;
+  try {
+    auto session = pool.acquire();
+    // Where it was made it is known, though the members of a group that answer a search may not know it yet.
+    const bool known = made.watch.still_names(made.handle);
+    const auto handle = known ? std::optional{made.handle} : session->find_key({.id = made.id});
+    if (handle) {
+      SessionAccess::destroy_key(*session, *handle, made.id);
+    } else {
+      why = "the token does not show it";
+    }
+  } catch (const Error& error) {
+    why = error.what();
+  }
+  if (why.empty()) throw;
+  pkcs11::throw_again_with(pkcs11::left_behind(made.label, made.id, why));
+}
 
 Key make_key(Pkcs11Session& session, const SetSpec& spec, const RingId& ring, Version version) {
   const KekId kek_id{crypto::random_array<16>()};
   const Bytes id{kek_id.bytes.begin(), kek_id.bytes.end()};
   const std::string label = spec.key_label.empty() ? key_label(ring, version) : spec.key_label;
-  const auto watch = pkcs11::SessionAccess::watch_handles(session);
-  return {.id = id,
-          .label = label,
-          .kek_id = kek_id,
-          .handle = session.generate_aes_key({.id = id, .label = label}),
-          .watch = watch};
+  const auto watch = SessionAccess::watch_handles(session);
+  return {id, label, kek_id, SessionAccess::generate_unchecked_aes_key(session, {.id = id, .label = label}), watch};
+}
+
+/// A key that was made, as any session finds it: in a group of HSMs, at a member that may not know it yet.
+std::optional<Key> find_made(Pkcs11Session& session, const Key& made) {
+  const auto watch = SessionAccess::watch_handles(session);
+  const auto handle = session.find_key({.id = made.id});
+  if (!handle) return std::nullopt;
+  SessionAccess::check_made_as_asked(session, *handle, {.id = made.id, .label = made.label});
+  return Key{made.id, made.label, made.kek_id, *handle, watch};
 }
 
 Key adopt_key(Pkcs11Session& session, const SetSpec& spec) {
-  const auto watch = pkcs11::SessionAccess::watch_handles(session);
+  const auto watch = SessionAccess::watch_handles(session);
   const auto handle = session.find_key({.id = spec.adopt_key_id});
   if (!handle) {
     throw KeyNotFoundError(
@@ -109,41 +136,18 @@ bool works_in_later_session(const Pkcs11Key& key, const Key& found, SessionPool&
                             const SecretBytes& expected) {
   pool.close_idle();
   auto session = pool.acquire();
-  const auto watch = pkcs11::SessionAccess::watch_handles(*session);
+  const auto watch = SessionAccess::watch_handles(*session);
   const auto handle = session->find_key({.id = found.id});
   if (!handle) return false;
   if (crypto::equal(key.unwrap_in(*session, *handle, watch, wrapped, aad).view(), expected.view())) return true;
   throw WrongKeyError("the token does not decrypt what it encrypted; it cannot protect keys");
 }
 
-/// Waits until every session knows the key: groups of HSMs copy keys some time after they were made.
-void check_in_later_sessions(const Pkcs11Key& key, const Key& found, SessionPool& pool, ByteView wrapped, ByteView aad,
-                             const SecretBytes& expected) {
-  auto pause = std::chrono::milliseconds{50};
-  for (unsigned agreed = 0; agreed < kSessionsToAgree;) {
-    std::exception_ptr refusal;
-    try {
-      if (works_in_later_session(key, found, pool, wrapped, aad, expected)) {
-        ++agreed;
-        continue;
-      }
-    } catch (const TokenError& error) {
-      if (!error.retryable()) throw;
-      refusal = std::current_exception();
-    }
-    agreed = 0;
-    if (std::chrono::steady_clock::now() + pause >= std::min(Deadline::current(), found.visible_by)) {
-      if (refusal) std::rethrow_exception(refusal);
-      throw KeyNotFoundError("the key is not found from other sessions; if the token is one of a group, try again");
-    }
-    std::this_thread::sleep_for(pause);
-    pause = std::min(2 * pause, std::chrono::milliseconds{1000});
-  }
-}
-
-/// Real operations tell what capability lists do not: that two encryptions differ, that another session can use the
-/// key, and that every kind of change is refused.
-void probe(Pkcs11Key& key, const Key& found, SessionPool& pool) {
+/// Real operations tell what capability lists do not: that two encryptions differ, that other sessions can use the key,
+/// and that every kind of change is refused.
+///
+/// @returns whether the sessions that were asked all know the key.
+bool probe(Pkcs11Key& key, const Key& found, SessionPool& pool) {
   const SecretBytes secret = crypto::random_secret(kKeyBytes);
   const auto aad = crypto::random_array<24>();
   const Bytes first = key.wrap(secret.view(), aad);
@@ -152,7 +156,9 @@ void probe(Pkcs11Key& key, const Key& found, SessionPool& pool) {
     throw WrongKeyError(
         "the token encrypts the same bytes to the same ciphertext under two IVs; it cannot protect keys");
   }
-  check_in_later_sessions(key, found, pool, first, aad, secret);
+  for (unsigned agreed = 0; agreed < kSessionsToAgree; ++agreed) {
+    if (!works_in_later_session(key, found, pool, first, aad, secret)) return false;
+  }
   auto other_aad = aad;
   other_aad[0] ^= std::byte{1};
   expect_refusal(key, first, aad, 0, "IV");
@@ -161,30 +167,9 @@ void probe(Pkcs11Key& key, const Key& found, SessionPool& pool) {
   try {
     const SecretBytes opened = key.unwrap(first, other_aad);
   } catch (const OpenError&) {
-    return;
+    return true;
   }
   throw WrongKeyError("the token opens AES-GCM under other associated data; it cannot protect keys");
-}
-
-/// Nothing was sealed under it yet.
-/// @throws the error that is being handled; if this fails too, with what stays behind.
-[[noreturn]] void destroy_unused(SessionPool& pool, const Key& key) {
-  std::string why;
-  try {
-    auto session = pool.acquire();
-    // Where it was made it is known, though the members of a group that answer a search may not know it yet.
-    const auto handle =
-        key.watch.still_names(key.handle) ? std::optional{key.handle} : session->find_key({.id = key.id});
-    if (handle) {
-      pkcs11::SessionAccess::destroy_key(*session, *handle, key.id);
-    } else {
-      why = "the token does not show it";
-    }
-  } catch (const Error& error) {
-    why = error.what();
-  }
-  if (why.empty()) throw;
-  pkcs11::throw_again_with(pkcs11::left_behind(key.label, key.id, why));
 }
 
 void check_spec(const SetSpec& spec) {
@@ -212,53 +197,75 @@ TokenUnavailableError left_behind_call(const std::string& token) {
 }
 
 /// Shows what the key can do, and describes it.
-KeyDescription probed(const Life& life, const SetSpec& spec, const Key& found) {
+/// @returns nothing if not all members of a group know it yet.
+std::optional<KeyDescription> probed(const Life& life, const SetSpec& spec, const Key& found) {
   const WrapProfile profile;
   Pkcs11Key key{life.shared_pool(), found.handle, found.watch, profile};
-  try {
-    probe(key, found, life.pool());
-    return {spec.token,
-            life.token().label,
-            life.token().serial,
-            found.id,
-            found.label,
-            found.kek_id,
-            profile,
-            make_key_proof(key, found.kek_id)};
-  } catch (const TokenError& error) {
-    if (key.current()) throw;
-    throw TokenUnavailableError(
-        {error.function(), error.rv(), error.rv_name(), true},
-        fmt::format("token '{}' was logged in to anew while the key was tried; try again", spec.token));
+  if (!probe(key, found, life.pool())) return std::nullopt;
+  return KeyDescription{spec.token,
+                        life.token().label,
+                        life.token().serial,
+                        found.id,
+                        found.label,
+                        found.kek_id,
+                        profile,
+                        make_key_proof(key, found.kek_id)};
+}
+
+/// Tries until it works, through trouble that passes and while the members of a group copy a new key.
+///
+/// @param attempt  returns nothing if not all of them know it.
+template <typename Attempt>
+KeyDescription once_copied(const Attempt& attempt) {
+  const auto last = std::min(Deadline::current(), std::chrono::steady_clock::now() + kReplicationTime);
+  auto pause = std::chrono::milliseconds{50};
+  for (;;) {
+    std::exception_ptr refusal;
+    try {
+      if (auto description = attempt()) return *std::move(description);
+    } catch (const TokenError& error) {
+      if (!error.retryable() && !pkcs11::lost_sight(error)) throw;
+      refusal = std::current_exception();
+    }
+    if (std::chrono::steady_clock::now() + pause >= last) {
+      if (refusal) std::rethrow_exception(refusal);
+      throw KeyNotFoundError("the key is not found from other sessions; if the token is one of a group, try again");
+    }
+    std::this_thread::sleep_for(pause);
+    pause = std::min(2 * pause, std::chrono::milliseconds{1000});
   }
 }
 
 }  // namespace
 
-KeyDescription make_or_adopt_key(TokenConnection& token, const SetSpec& spec, const RingId& ring, Version version) {
+KeyDescription make_or_adopt_key(TokenConnection& token, const SetSpec& spec, const RingId& ring, Version version) try {
   check_spec(spec);
-  const auto life = token.connect_well(nullptr, version);
-  const auto& pool = life->shared_pool();
+  auto life = token.connect_well(nullptr, version);
   check_storable(life->token(), spec.token);
   if (Call::left_by_caller()) throw left_behind_call(spec.token);
-  const Key found = [&] {
-    auto session = pool->acquire();
-    try {
-      return spec.adopt_key_id ? adopt_key(*session, spec) : make_key(*session, spec, ring, version);
-    } catch (const TokenError& error) {
-      if (pkcs11::reaction(error.function(), error.rv(), pkcs11::Attempt::First) != pkcs11::Reaction::FindKey) throw;
-      throw TokenUnavailableError({error.function(), error.rv(), error.rv_name(), true},
-                                  fmt::format("{}; the key was lost sight of; try again", error.what()));
-    }
-  }();
+  if (spec.adopt_key_id) {
+    return once_copied([&] {
+      life = token.connect_well(nullptr, version);
+      const Key found = adopt_key(*life->pool().acquire(), spec);
+      return probed(*life, spec, found);
+    });
+  }
+  const Key made = make_key(*life->pool().acquire(), spec, ring, version);
   try {
-    auto description = probed(*life, spec, found);
+    auto description = once_copied([&] {
+      life = token.connect_well(nullptr, version);
+      const auto found = find_made(*life->pool().acquire(), made);
+      return found ? probed(*life, spec, *found) : std::nullopt;
+    });
     if (Call::left_by_caller()) throw left_behind_call(spec.token);
     return description;
   } catch (...) {
-    if (spec.adopt_key_id) throw;
-    destroy_unused(*pool, found);
+    destroy_unused(life->pool(), made);
   }
+} catch (const TokenError& error) {
+  if (!pkcs11::lost_sight(error)) throw;
+  throw TokenUnavailableError({error.function(), error.rv(), error.rv_name(), true},
+                              fmt::format("{}; the key was lost sight of; try again", error.what()));
 }
 
 }  // namespace hsmseal::keywrap

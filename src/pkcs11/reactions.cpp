@@ -281,6 +281,10 @@ bool retryable(std::string_view function, std::uint64_t rv) noexcept {
   return may_recover(reaction(function, rv, Attempt::First));
 }
 
+bool lost_sight(const TokenError& error) noexcept {
+  return reaction(error.function(), error.rv(), Attempt::First) == FindKey;
+}
+
 std::string_view name_of(Reaction reaction) noexcept {
   switch (reaction) {
     case Proceed:

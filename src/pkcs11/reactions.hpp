@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include <hsmseal/error.hpp>
+
 namespace hsmseal::pkcs11 {
 
 /// What the outcome of a driver's call leads to, from the mildest to the last resort.
@@ -41,6 +43,11 @@ enum class Attempt { First, Second, Later };
 ///
 /// Thread safety: any thread.
 [[nodiscard]] bool retryable(std::string_view function, std::uint64_t rv) noexcept;
+
+/// Whether the handle of a key was not known: the key is to be looked up anew.
+///
+/// Thread safety: any thread.
+[[nodiscard]] bool lost_sight(const TokenError& error) noexcept;
 
 /// "NewLogin" and so on.
 [[nodiscard]] std::string_view name_of(Reaction reaction) noexcept;

@@ -60,6 +60,18 @@ void SessionAccess::check_private_keys_visible(Pkcs11Session& session) {
                                state.token.label));
 }
 
+KeyHandle SessionAccess::generate_unchecked_aes_key(Pkcs11Session& session, const KeyTemplate& key) {
+  Pkcs11Session::State& state = *session.state_;
+  state.check_usable();
+  const std::scoped_lock alone{state.driver->shared().object_store};
+  return state.generate(key);
+}
+
+void SessionAccess::check_made_as_asked(Pkcs11Session& session, KeyHandle made, const KeyTemplate& key) {
+  session.state_->check_usable();
+  session.check_made_as_asked(made, key);
+}
+
 std::optional<Bytes> SessionAccess::key_id(Pkcs11Session& session, KeyHandle key) {
   session.state_->check_usable();
   return session.state_->read_attribute(key, CKA_ID, kMaxIdBytes);

@@ -18,6 +18,7 @@ namespace {
 constexpr CK_BBOOL kTrue = CK_TRUE;
 constexpr CK_BBOOL kFalse = CK_FALSE;
 constexpr std::size_t kMostAtATime = 256;
+constexpr std::size_t kMaxIdBytes = 255;
 
 }  // namespace
 
@@ -62,17 +63,16 @@ std::optional<KeyHandle> Pkcs11Session::find_key(const KeyQuery& query) {
   return KeyHandle{found.front()};
 }
 
-KeyHandle Pkcs11Session::generate_aes_key(const KeyTemplate& key) {
-  state_->check_usable();
-  if (key.id.empty() || key.id.size() > 255) throw InvalidArgumentError("a key's id has 1 to 255 bytes");
+KeyHandle Pkcs11Session::State::generate(const KeyTemplate& key) {
+  if (key.id.empty() || key.id.size() > kMaxIdBytes) throw InvalidArgumentError("a key's id has 1 to 255 bytes");
   if (key.bytes != 16 && key.bytes != 24 && key.bytes != 32) {
     throw InvalidArgumentError("an AES key has 16, 24 or 32 bytes");
   }
   const CK_OBJECT_CLASS secret_key = CKO_SECRET_KEY;
   const CK_KEY_TYPE aes = CKK_AES;
   const auto value_bytes = static_cast<CK_ULONG>(key.bytes);
-  const CK_BBOOL& encrypts = key.use == KeyUse::EncryptDecrypt ? kTrue : kFalse;
-  const CK_BBOOL& signs = key.use == KeyUse::SignVerify ? kTrue : kFalse;
+  const CK_BBOOL& encrypts = key.use == hsmseal::KeyUse::EncryptDecrypt ? kTrue : kFalse;
+  const CK_BBOOL& signs = key.use == hsmseal::KeyUse::SignVerify ? kTrue : kFalse;
   // Every attribute that decides over the key's safety is said, since the drivers' defaults differ.
   std::array attributes{
       attribute(CKA_CLASS, secret_key),
@@ -93,20 +93,36 @@ KeyHandle Pkcs11Session::generate_aes_key(const KeyTemplate& key) {
       attribute(CKA_DERIVE, kFalse),
   };
   CK_MECHANISM mechanism{CKM_AES_KEY_GEN, nullptr, 0};
-  CK_OBJECT_HANDLE handle = CK_INVALID_HANDLE;
+  CK_OBJECT_HANDLE made = CK_INVALID_HANDLE;
+  must("C_GenerateKey", &CK_FUNCTION_LIST::C_GenerateKey, &mechanism, attributes.data(),
+       static_cast<CK_ULONG>(attributes.size()), &made);
+  return KeyHandle{made};
+}
+
+KeyHandle Pkcs11Session::generate_aes_key(const KeyTemplate& key) {
+  state_->check_usable();
   // No login of hsmseal's before the key is good: the handle would name another key.
   const std::scoped_lock alone{state_->guard->mutex, state_->driver->shared().object_store};
-  state_->must("C_GenerateKey", &CK_FUNCTION_LIST::C_GenerateKey, &mechanism, attributes.data(),
-               static_cast<CK_ULONG>(attributes.size()), &handle);
+  const KeyHandle made = state_->generate(key);
   try {
-    check_made_as_asked(KeyHandle{handle}, key);
-  } catch (...) {
-    const CK_RV rv = state_->call(&CK_FUNCTION_LIST::C_DestroyObject, handle);
-    if (rv == CKR_OK) throw;
-    pkcs11::throw_again_with(
-        pkcs11::left_behind(key.label, key.id, pkcs11::failure_text("C_DestroyObject", rv, state_->token.label)));
+    check_made_as_asked(made, key);
+  } catch (const std::exception& error) {
+    const auto* const refusal = dynamic_cast<const TokenError*>(&error);
+    const std::string why = refusal != nullptr && pkcs11::lost_sight(*refusal)
+                                ? "its handle is not known any more, or not yet"
+                                : state_->destroy_made(made, key.id);
+    if (why.empty()) throw;
+    pkcs11::throw_again_with(pkcs11::left_behind(key.label, key.id, why));
   }
-  return KeyHandle{handle};
+  return made;
+}
+
+std::string Pkcs11Session::State::destroy_made(KeyHandle made, ByteView id) {
+  const Read read = try_read(made, CKA_ID, kMaxIdBytes);
+  if (read.rv != CKR_OK) return pkcs11::failure_text("C_GetAttributeValue", read.rv, token.label);
+  if (!read.value || !std::ranges::equal(*read.value, id)) return "its handle does not show its CKA_ID";
+  const CK_RV rv = call(&CK_FUNCTION_LIST::C_DestroyObject, static_cast<CK_OBJECT_HANDLE>(made.value));
+  return rv == CKR_OK ? "" : pkcs11::failure_text("C_DestroyObject", rv, token.label);
 }
 
 void Pkcs11Session::check_made_as_asked(KeyHandle made, const KeyTemplate& key) {
@@ -157,7 +173,7 @@ KeyAttributes Pkcs11Session::attributes(KeyHandle key) {
   KeyAttributes told;
   told.key_type = s.fixed_attribute<CK_KEY_TYPE>(key, CKA_KEY_TYPE);
   told.value_bytes = s.fixed_attribute<CK_ULONG>(key, CKA_VALUE_LEN);
-  told.id = s.read_attribute(key, CKA_ID, 255);
+  told.id = s.read_attribute(key, CKA_ID, kMaxIdBytes);
   if (const auto label = s.read_attribute(key, CKA_LABEL, 4096)) {
     told.label.emplace(reinterpret_cast<const char*>(label->data()), label->size());
   }

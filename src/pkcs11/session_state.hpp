@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -133,6 +134,12 @@ struct Pkcs11Session::State {
   template <typename Value>
   std::optional<Value> fixed_attribute(KeyHandle key, CK_ATTRIBUTE_TYPE type);
   std::optional<bool> flag(KeyHandle key, CK_ATTRIBUTE_TYPE type);
+
+  /// The caller holds `object_store`.
+  KeyHandle generate(const KeyTemplate& key);
+  /// Destroys the key that was made a moment ago, unless its handle may be another's by now.
+  /// @returns why it was not destroyed; empty if it was.
+  std::string destroy_made(KeyHandle made, ByteView id);
 };
 
 }  // namespace hsmseal

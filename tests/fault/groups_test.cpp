@@ -22,6 +22,32 @@ TEST_CASE("F19: a new key that other members see later is waited for") {
   CHECK(scene.ring->orphans().empty());
 }
 
+TEST_CASE("F19: a new key that other members see, but cannot use yet, is waited for") {
+  const FaultyVault scene;
+  const FaultFor fault(scene.hsm, "lag_unusable 150");
+  const auto version = scene.ring->add({.token = "one"});
+  CHECK(scene.hsm.fired("lag_unusable") > 0);
+  CHECK(scene.ring->active().version == version);
+  CHECK(scene.hsm.calls("C_GenerateKey") == 1);
+  CHECK(scene.hsm.calls("C_DestroyObject") == 0);
+  CHECK(scene.seals_and_opens());
+  CHECK(scene.ring->orphans().empty());
+}
+
+TEST_CASE("F19: a new key of a group whose members answer each call in turn is waited for") {
+  const FaultyVault scene;
+  scene.hsm.apply("members per_call");
+  scene.hsm.apply("lag_ms 150");
+  const auto version = scene.ring->add({.token = "one"});
+  CHECK(scene.hsm.fired("F19") > 0);
+  CHECK(scene.ring->active().version == version);
+  CHECK(scene.hsm.calls("C_GenerateKey") == 1);
+  CHECK(scene.hsm.calls("C_DestroyObject") == 0);
+  CHECK(scene.hsm.counter("stale_again") == 0);
+  for (int i = 0; i < 10; ++i) CHECK(scene.seals_and_opens());
+  CHECK(scene.ring->orphans().empty());
+}
+
 TEST_CASE("F19: a key that other members do not see in time becomes no set") {
   VaultSetup setup;
   setup.ring_deadline = milliseconds{600};

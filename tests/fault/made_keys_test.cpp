@@ -5,6 +5,7 @@
 
 using namespace hsmseal;
 using namespace hsmseal::test;
+using Catch::Matchers::Contains;
 
 namespace {
 
@@ -56,7 +57,7 @@ TEST_CASE("F16: a token that refuses a security attribute makes no key") {
 
 TEST_CASE("F17: a new key whose safety its token does not tell is refused") {
   const FaultyVault scene;
-  for (const char* const attribute : {"CKA_EXTRACTABLE", "CKA_SENSITIVE", "CKA_PRIVATE", "CKA_TOKEN", "CKA_ID"}) {
+  for (const char* const attribute : {"CKA_EXTRACTABLE", "CKA_SENSITIVE", "CKA_PRIVATE", "CKA_TOKEN"}) {
     for (const char* const how : {"unknown", "minus_one", "empty", "wrong"}) {
       INFO(attribute << " " << how);
       scene.hsm.reset();
@@ -69,6 +70,39 @@ TEST_CASE("F17: a new key whose safety its token does not tell is refused") {
       check_nothing_added(scene);
     }
   }
+}
+
+TEST_CASE("F17: a new key that does not show its id may be another key, and is not destroyed but named") {
+  const FaultyVault scene;
+  std::size_t left = 0;
+  for (const char* const how : {"unknown", "minus_one", "empty", "wrong"}) {
+    INFO(how);
+    scene.hsm.reset();
+    {
+      const FaultFor fault(scene.hsm, std::string("attribute CKA_ID ") + how);
+      const auto error = error_of<WrongKeyError>([&] { return scene.ring->add({.token = "one"}); });
+      CHECK_THAT(error.what(), Contains("stays in the token, unused"));
+      CHECK(scene.hsm.fired("attribute") > 0);
+      CHECK(scene.hsm.calls("C_DestroyObject") == 0);
+    }
+    CHECK(scene.ring->list().size() == 1);
+    CHECK(scene.ring->orphans().size() == ++left);
+    CHECK(scene.seals_and_opens());
+  }
+}
+
+TEST_CASE("F1: a new key whose handle is renumbered at once is found again, and no other is destroyed") {
+  const FaultyVault scene;
+  scene.hsm.apply("renumber");
+  scene.hsm.reset();
+  const FaultFor fault(scene.hsm, "fail C_GetAttributeValue CKR_OBJECT_HANDLE_INVALID times=1");
+  const auto version = scene.ring->add({.token = "one"});
+  CHECK(scene.hsm.fired("fail") == 1);
+  CHECK(scene.ring->active().version == version);
+  CHECK(scene.hsm.calls("C_GenerateKey") == 1);
+  CHECK(scene.hsm.calls("C_DestroyObject") == 0);
+  CHECK(scene.seals_and_opens());
+  CHECK(scene.ring->orphans().empty());
 }
 
 TEST_CASE("F17: attributes that a token does not know matter to no key that is in use") {

@@ -337,11 +337,10 @@ TEST_CASE("a new key that could not be destroyed again is named in the error") {
   const RingId ring = test::random_ring();
   for (const char* function : {"C_Encrypt", "C_GetAttributeValue"}) {
     CAPTURE(function);
-    hsm.fail_next(function, CKR_DEVICE_ERROR);
+    hsm.fail_next(function, CKR_FUNCTION_NOT_SUPPORTED);
     hsm.fail_next("C_DestroyObject", CKR_ACTION_PROHIBITED);
     const auto error = error_of<TokenError>([&] { return provider->provision({.token = "one"}, ring, 1); });
     CHECK(error.function() == function);
-    CHECK(error.retryable());
     CHECK_NAMES(error.what(), "the new key '" + keywrap::key_label(ring, 1) + "' (CKA_ID ");
     CHECK_NAMES(error.what(), "stays in the token, unused: C_DestroyObject failed: CKR_ACTION_PROHIBITED");
   }
