@@ -13,13 +13,13 @@ namespace hsmseal::keywrap {
 
 Circuit::Circuit(std::string token, const CircuitBreaker& limits) : token_(std::move(token)), limits_(limits) {}
 
-void Circuit::admit(Time now) {
+Circuit::Admission Circuit::admit(Time now) {
   using std::chrono::duration_cast, std::chrono::milliseconds;
   const std::scoped_lock lock{mutex_};
-  if (!open_) return;
+  if (!open_) return Admission::Regular;
   if (now >= next_try_ && !probing_) {
     probing_ = true;
-    return;
+    return Admission::Probe;
   }
   const auto left = std::max(duration_cast<milliseconds>(next_try_ - now), milliseconds{0});
   throw TokenUnavailableError(
@@ -37,19 +37,21 @@ Circuit::Change Circuit::worked() noexcept {
   return was_open ? Change::Closed : Change::None;
 }
 
-Circuit::Change Circuit::failed(Time now, const std::string& why) {
+Circuit::Change Circuit::failed(Admission as, Time now, const std::string& why) {
   const std::scoped_lock lock{mutex_};
   if (failures_++ == 0) first_failure_ = now;
   why_ = why;
-  if (open_ && !probing_) return Change::None;  // it was under way when the circuit opened
+  const bool probed = as == Admission::Probe;
+  if (open_ && !probed) return Change::None;  // it was under way when the circuit opened
   if (failures_ < limits_.failures) return Change::None;
-  pause_ = probing_ ? std::min(2 * pause_, limits_.longest_pause) : limits_.pause;
+  pause_ = probed ? std::min(2 * pause_, limits_.longest_pause) : limits_.pause;
   probing_ = false;
   next_try_ = now + pause_;
   return std::exchange(open_, true) ? Change::None : Change::Opened;
 }
 
-void Circuit::neither_worked_nor_failed() noexcept {
+void Circuit::neither_worked_nor_failed(Admission as) noexcept {
+  if (as != Admission::Probe) return;
   const std::scoped_lock lock{mutex_};
   probing_ = false;
 }

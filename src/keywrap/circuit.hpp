@@ -19,17 +19,22 @@ class Circuit {
   Circuit(std::string token, const CircuitBreaker& limits);
 
   enum class Change { None, Opened, Closed };
+  /// As what an operation is let through.
+  enum class Admission {
+    Regular,
+    Probe,  ///< the only one while the circuit is open
+  };
 
   /// Asks to be let through; worked(), failed() or neither_worked_nor_failed() must follow.
   /// @throws TokenUnavailableError  not now; says since when, and why.
-  void admit(Time now);
+  [[nodiscard]] Admission admit(Time now);
 
   /// The token answered, whatever it said of the data.
   Change worked() noexcept;
   /// @param why  the error's message.
-  Change failed(Time now, const std::string& why);
+  Change failed(Admission as, Time now, const std::string& why);
   /// The caller's own fault.
-  void neither_worked_nor_failed() noexcept;
+  void neither_worked_nor_failed(Admission as) noexcept;
 
  private:
   const std::string token_;

@@ -306,15 +306,15 @@ void TokenConnection::worked(Version version) {
   if (circuit_.worked() == Circuit::Change::Closed) tell(Event::Kind::CircuitClosed, version, CKR_OK, {}, "");
 }
 
-void TokenConnection::failed(const TokenError& error, Time began, Version version) {
+void TokenConnection::failed(const TokenError& error, Circuit::Admission admission, Time began, Version version) {
   const bool in_no_call = error.function().empty();
   if (in_no_call && error.rv() == CKR_FUNCTION_CANCELED) {
     tell(Event::Kind::CallHung, version, error.rv(), std::chrono::steady_clock::now() - began, error.what());
   }
   // Too many callers at once, or a person's fault: the token is well.
   const bool no_room = in_no_call && error.rv() == CKR_SESSION_COUNT;
-  if (!error.retryable() || no_room) return circuit_.neither_worked_nor_failed();
-  if (circuit_.failed(options_.clock(), error.what()) == Circuit::Change::Opened) {
+  if (!error.retryable() || no_room) return circuit_.neither_worked_nor_failed(admission);
+  if (circuit_.failed(admission, options_.clock(), error.what()) == Circuit::Change::Opened) {
     tell(Event::Kind::CircuitOpened, version, error.rv(), {}, error.what());
   }
 }

@@ -62,13 +62,13 @@ class TokenConnection {
   auto operate(Work work, Version version) {
     const Time began = std::chrono::steady_clock::now();
     check_time_left(began);
-    circuit_.admit(options_.clock());
+    const auto admission = circuit_.admit(options_.clock());
     try {
       auto result = run(std::move(work));
       worked(version);
       return result;
     } catch (const TokenError& error) {
-      failed(error, began, version);
+      failed(error, admission, began, version);
       throw;
     } catch (const OpenError&) {
       worked(version);
@@ -80,7 +80,7 @@ class TokenConnection {
       worked(version);
       throw;
     } catch (...) {
-      circuit_.neither_worked_nor_failed();
+      circuit_.neither_worked_nor_failed(admission);
       throw;
     }
   }
@@ -122,7 +122,7 @@ class TokenConnection {
   void land(const std::shared_ptr<Flight>& flight, std::shared_ptr<Life> life, std::exception_ptr error,
             Version version);
   void worked(Version version);
-  void failed(const TokenError& error, Time began, Version version);
+  void failed(const TokenError& error, Circuit::Admission admission, Time began, Version version);
   void tell(Event::Kind kind, Version version, std::uint64_t rv, std::chrono::steady_clock::duration duration,
             const std::string& reason) const;
 

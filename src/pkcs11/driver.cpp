@@ -151,18 +151,18 @@ void Driver::initialise() {
 
 std::shared_ptr<void> Driver::in_use(const void* owner, std::function<bool()> is_well) {
   ever_used_ = true;
-  auto user = std::make_shared<User>(User{owner, std::move(is_well)});
-  const std::scoped_lock lock{users_mutex_};
-  std::erase_if(users_, [](const auto& gone) { return gone.expired(); });
-  users_.push_back(user);
+  auto user = std::make_shared<SharedState::User>(SharedState::User{owner, std::move(is_well)});
+  const std::scoped_lock lock{shared_.users_mutex};
+  std::erase_if(shared_.users, [](const auto& gone) { return gone.expired(); });
+  shared_.users.push_back(user);
   return user;
 }
 
 bool Driver::others_work(const void* owner) {
-  std::vector<std::shared_ptr<const User>> others;
+  std::vector<std::shared_ptr<const SharedState::User>> others;
   {
-    const std::scoped_lock lock{users_mutex_};
-    for (const auto& held : users_) {
+    const std::scoped_lock lock{shared_.users_mutex};
+    for (const auto& held : shared_.users) {
       auto user = held.lock();
       if (user && user->owner != owner) others.push_back(std::move(user));
     }
@@ -177,10 +177,10 @@ std::chrono::steady_clock::duration Driver::pause_after_restart(std::chrono::ste
     ++early_restarts_;
     return {};
   }
-  const std::chrono::steady_clock::duration least = down_ ? kBetweenStarts : kBetweenRestarts;
+  const std::chrono::steady_clock::duration least = shared_.down ? kBetweenStarts : kBetweenRestarts;
   const bool close = now - last_restart_ < 4 * pause_;
   pause_ = close ? std::clamp<std::chrono::steady_clock::duration>(2 * pause_, least, kLongestPause) : least;
-  return down_ ? std::min<std::chrono::steady_clock::duration>(pause_, kBetweenRestarts) : pause_;
+  return shared_.down ? std::min<std::chrono::steady_clock::duration>(pause_, kBetweenRestarts) : pause_;
 }
 
 Driver::Restarted Driver::restart(std::uint64_t life, Urgency urgency, const void* owner,
@@ -188,21 +188,21 @@ Driver::Restarted Driver::restart(std::uint64_t life, Urgency urgency, const voi
   const auto patience = std::min(Deadline::current(), std::chrono::steady_clock::now() + kDrainTime);
   const auto alone = lock_until(restarting_, patience);
   if (!alone) return Restarted::Stuck;
-  if (life_ != life && !down_) return Restarted::Yes;
+  if (shared_.life != life && !shared_.down) return Restarted::Yes;
   if (!owner_ || forked() || process_ends() || options_.restart == DriverRestart::Never) return Restarted::NotAllowed;
   if (now < next_restart_) return Restarted::TooSoon;
   if (urgency == Urgency::TokenMissing && others_work(owner)) return Restarted::NotAllowed;
   set_environment(options_);  // again at each start: another driver may have had other values
-  if (!gate_.close(patience)) {
+  if (!shared_.gate.close(patience)) {
     next_restart_ = now + kBetweenRestarts;
     return Restarted::Stuck;
   }
-  const bool was_down = down_;
+  const bool was_down = shared_.down;
   const bool finalised = !was_down && functions_->C_Finalize != nullptr && functions_->C_Finalize(nullptr) == CKR_OK;
-  ++life_;
+  ++shared_.life;
   shared_.open_sessions.forget_all();
   const CK_RV rv = start();
-  down_ = rv != CKR_OK && rv != CKR_CRYPTOKI_ALREADY_INITIALIZED;
+  shared_.down = rv != CKR_OK && rv != CKR_CRYPTOKI_ALREADY_INITIALIZED;
   if (rv == CKR_CRYPTOKI_ALREADY_INITIALIZED && (was_down || finalised)) {
     // Somebody else was faster, and it is theirs from now on.
     owner_ = false;
@@ -210,8 +210,8 @@ Driver::Restarted Driver::restart(std::uint64_t life, Urgency urgency, const voi
   }
   next_restart_ = now + pause_after_restart(now);
   last_restart_ = now;
-  gate_.open();
-  if (down_) throw_start_failure("C_Initialize", rv, options_.library);
+  shared_.gate.open();
+  if (shared_.down) throw_start_failure("C_Initialize", rv, options_.library);
   return Restarted::Yes;
 }
 

@@ -56,6 +56,17 @@ class SharedState {
   Destructions destructions;
   OpenSessions open_sessions;
 
+  CallGate gate;
+  std::atomic<std::uint64_t> life = 1;  ///< raised by each restart
+  std::atomic<bool> down = false;       ///< C_Initialize failed
+
+  struct User {
+    const void* owner;
+    std::function<bool()> is_well;
+  };
+  std::mutex users_mutex;
+  std::vector<std::weak_ptr<const User>> users;  ///< guarded by users_mutex
+
   SharedState() = default;
   SharedState(const SharedState&) = delete;
   SharedState& operator=(const SharedState&) = delete;
@@ -92,7 +103,7 @@ class Driver {
   /// driver. Arguments must not refer to memory that the caller may free before the return.
   template <typename Function, typename... Arguments>
   CK_RV call(Function CK_FUNCTION_LIST::*function, Arguments... arguments) {
-    return call_in_life(life_, function, arguments...);
+    return call_in_life(shared_.life, function, arguments...);
   }
 
   /// call() for what belongs to one life of the driver.
@@ -100,10 +111,10 @@ class Driver {
   template <typename Function, typename... Arguments>
   CK_RV call_in_life(std::uint64_t life, Function CK_FUNCTION_LIST::*function, Arguments... arguments) {
     if (process_ends() || forked()) return CKR_CRYPTOKI_NOT_INITIALIZED;
-    const CallGate::Visit visit{gate_};
+    const CallGate::Visit visit{shared_.gate};
     if (!visit.inside()) return CKR_CRYPTOKI_NOT_INITIALIZED;
-    if (life_ != life) return CKR_SESSION_HANDLE_INVALID;
-    if (down_) return CKR_CRYPTOKI_NOT_INITIALIZED;
+    if (shared_.life != life) return CKR_SESSION_HANDLE_INVALID;
+    if (shared_.down) return CKR_CRYPTOKI_NOT_INITIALIZED;
     const Function target = functions_->*function;
     if (target == nullptr) return CKR_FUNCTION_NOT_SUPPORTED;
     if (options_.concurrency == Concurrency::Parallel) return target(arguments...);
@@ -112,7 +123,7 @@ class Driver {
   }
 
   /// Raised by each restart.
-  [[nodiscard]] std::uint64_t life() const noexcept { return life_; }
+  [[nodiscard]] std::uint64_t life() const noexcept { return shared_.life; }
 
   /// Whether this process is a child of the one that started the driver. Nothing is called then.
   [[nodiscard]] bool forked() const noexcept { return forks_ != platform::forks(); }
@@ -157,16 +168,7 @@ class Driver {
   CK_C_INITIALIZE_ARGS start_arguments_{};
   SharedState& shared_;
   const std::uint64_t forks_;
-  CallGate gate_;
-  std::atomic<std::uint64_t> life_ = 1;
-  std::atomic<bool> down_ = false;  ///< C_Initialize failed
   std::atomic<bool> ever_used_ = false;
-  struct User {
-    const void* owner;
-    std::function<bool()> is_well;
-  };
-  std::mutex users_mutex_;
-  std::vector<std::weak_ptr<const User>> users_;
   std::mutex restarting_;  ///< guards what follows
   bool owner_ = false;     ///< C_Initialize was hsmseal's
   unsigned early_restarts_ = 0;

@@ -38,6 +38,24 @@ TEST_CASE("F22: C_Initialize that fails several times after C_Finalize is tried 
   }
 }
 
+TEST_CASE("F22: a session over a list that was lent is over, too, when hsmseal restarts the driver") {
+  const FaultyVault scene;
+  CK_FUNCTION_LIST* list = nullptr;
+  REQUIRE(reinterpret_cast<CK_C_GetFunctionList>(scene.hsm.symbol("C_GetFunctionList"))(&list) == CKR_OK);
+  const auto lent = Pkcs11Module::borrow(list);
+  Pkcs11Session before{lent, {.label = "one"}};
+  CHECK_FALSE(before.find_key({.label = "none"}));
+  lose_driver(scene);
+  CHECK(scene.seals_and_opens());
+  REQUIRE(scene.hsm.fired("foreign_finalize") == 1);
+  CHECK(scene.events(Event::Kind::DriverRestarted) == 1);
+  const auto searches = scene.hsm.calls("C_FindObjectsInit");
+  CHECK(error_of<TokenError>([&] { return before.find_key({.label = "none"}); }).rv() == CKR_SESSION_HANDLE_INVALID);
+  CHECK(scene.hsm.calls("C_FindObjectsInit") == searches);
+  Pkcs11Session after{lent, {.label = "one"}};
+  CHECK_FALSE(after.find_key({.label = "none"}));
+}
+
 TEST_CASE("F22: a C_Finalize that fails keeps nothing from coming back") {
   FaultyVault scene(patient());
   const FaultFor fault(scene.hsm, "fail C_Finalize CKR_FUNCTION_FAILED");

@@ -1,4 +1,5 @@
 #include <chrono>
+#include <utility>
 
 #include <hsmseal/error.hpp>
 
@@ -19,16 +20,19 @@ using Change = Circuit::Change;
 struct Tried {
   Circuit circuit{"prod", CircuitBreaker{.failures = 3, .pause = 1s, .longest_pause = 3s}};
   Circuit::Time now{1h};
+  Circuit::Admission admission = Circuit::Admission::Regular;  ///< the last one
 
   [[nodiscard]] bool lets_through() {
     try {
-      circuit.admit(now);
+      admission = circuit.admit(now);
       return true;
     } catch (const TokenUnavailableError&) {
       return false;
     }
   }
-  Change fail() { return circuit.failed(now, "C_Encrypt failed"); }
+  Change fail() {
+    return circuit.failed(std::exchange(admission, Circuit::Admission::Regular), now, "C_Encrypt failed");
+  }
 };
 
 }  // namespace
@@ -53,7 +57,8 @@ TEST_CASE("an open circuit says since when, why, and when it is tried again") {
   tried.fail();
   tried.fail();
   tried.now += 400ms;
-  const auto message = hsmseal::test::message_of<TokenUnavailableError>([&] { tried.circuit.admit(tried.now); });
+  const auto message =
+      hsmseal::test::message_of<TokenUnavailableError>([&] { static_cast<void>(tried.circuit.admit(tried.now)); });
   for (const char* part : {"'prod'", "3 times", "650 ms ago", "in 600 ms", "C_Encrypt failed"}) {
     CAPTURE(message, part);
     CHECK(message.find(part) != std::string::npos);
@@ -86,6 +91,24 @@ TEST_CASE("a probe that ends for the caller's own fault leaves the next one to f
   for (int i = 0; i < 3; ++i) tried.fail();
   tried.now += 1s;
   CHECK(tried.lets_through());
-  tried.circuit.neither_worked_nor_failed();
+  tried.circuit.neither_worked_nor_failed(tried.admission);
+  CHECK(tried.lets_through());
+}
+
+TEST_CASE("what was under way when a circuit opened says nothing of its probe") {
+  Tried tried;
+  for (int i = 0; i < 3; ++i) tried.fail();
+  tried.now += 1s;
+  REQUIRE(tried.lets_through());
+  const auto probe = std::exchange(tried.admission, Circuit::Admission::Regular);
+  CHECK(tried.fail() == Change::None);
+  CHECK_FALSE(tried.lets_through());
+  tried.circuit.neither_worked_nor_failed(Circuit::Admission::Regular);
+  CHECK_FALSE(tried.lets_through());
+  tried.admission = probe;
+  CHECK(tried.fail() == Change::None);
+  tried.now += 1s;
+  CHECK_FALSE(tried.lets_through());  // the pause was doubled once
+  tried.now += 1s;
   CHECK(tried.lets_through());
 }
