@@ -1,6 +1,11 @@
 // Restarts of the driver: those that fail (F22), and those of others (F23).
 
+#include <hsmseal/pkcs11_module.hpp>
+#include <hsmseal/pkcs11_session.hpp>
+
 #include "fault/faulty_vault.hpp"
+#include "pkcs11/cryptoki.hpp"
+#include "support/expect_error.hpp"
 #include "token/in_threads.hpp"
 
 using namespace hsmseal;
