@@ -196,55 +196,42 @@ Result DescribedWrapper::with_key(TokenConnection& token, const std::function<Re
   }
 }
 
-/// Threads that come while the key is being looked for wait for that search, and share its failure, unless it failed for
-/// lack of time alone.
 std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::found_in(const std::shared_ptr<Life>& life) {
   Memory& mine = memory();
-  std::promise<std::shared_ptr<Found>> outcome;
+  const auto search = std::make_shared<Flight>();
   {
     std::unique_lock lock{mine.mutex};
-    while (mine.search.valid() && mine.searched_in == life) {
+    while (mine.search && mine.searched_in == life) {
       const auto others = mine.search;
       lock.unlock();
-      if (auto found = result_of(others)) return found;
+      const bool landed = others->wait(fmt::format(
+          "a key on token '{}', which another thread looks for, was not found in time", description_.token));
       lock.lock();
+      if (!landed && mine.search == others) mine.search.reset();
     }
     if (mine.key && mine.key->life() == life && mine.key->current()) return mine.key;
-    mine.search = outcome.get_future().share();
+    mine.search = search;
     mine.searched_in = life;
   }
   try {
     auto found = find_and_prove(life);
-    end_search(mine, life, found);
-    outcome.set_value(found);
+    end_search(mine, search, life, found);
+    search->land();
     return found;
   } catch (...) {
-    end_search(mine, life, nullptr);
-    if (std::chrono::steady_clock::now() >= Deadline::current()) {
-      outcome.set_value(nullptr);
-    } else {
-      outcome.set_exception(std::current_exception());
-    }
+    end_search(mine, search, life, nullptr);
+    search->fail(std::current_exception());
     throw;
   }
 }
 
-/// @returns null if whoever made the search ran out of time.
-std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::result_of(const Search& search) const {
-  if (Deadline::current() != Deadline::Time::max() &&
-      search.wait_until(Deadline::current()) != std::future_status::ready) {
-    throw TokenUnavailableError(
-        pkcs11::failure("", CKR_TOKEN_NOT_PRESENT),
-        fmt::format("a key on token '{}', which another thread looks for, was not found in time", description_.token));
-  }
-  return search.get();
-}
-
-void DescribedWrapper::end_search(Memory& mine, const std::shared_ptr<Life>& life, std::shared_ptr<Found> found) {
+void DescribedWrapper::end_search(Memory& mine, const std::shared_ptr<Flight>& search,
+                                  const std::shared_ptr<Life>& life, std::shared_ptr<Found> found) {
   const std::scoped_lock lock{mine.mutex};
-  if (mine.searched_in != life) return;  // a search in a later life has begun
+  if (mine.searched_in != life) return;  // one in a later life has begun, or another of this one was faster
   mine.key.swap(found);                  // what it replaces, and perhaps its sessions, ends without the lock
-  mine.search = {};
+  if (mine.search != search) return;     // another has begun since this one hung
+  mine.search.reset();
   mine.searched_in.reset();
 }
 

@@ -2,13 +2,13 @@
 
 #include <exception>
 #include <functional>
-#include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
 
 #include <hsmseal/key_wrapper.hpp>
 
+#include "keywrap/flight.hpp"
 #include "keywrap/pkcs11_key.hpp"
 #include "keywrap/tokens.hpp"
 #include "pkcs11/handle_watch.hpp"
@@ -30,12 +30,11 @@ class DescribedWrapper final : public KeyWrapper, public std::enable_shared_from
  private:
   class Found;
   class Retries;
-  using Search = std::shared_future<std::shared_ptr<Found>>;
   /// What this process has found.
   struct Memory {
     std::mutex mutex;
     std::shared_ptr<Found> key;
-    Search search;  ///< the one under way, if any
+    std::shared_ptr<Flight> search;  ///< the one under way, if any
     std::shared_ptr<Life> searched_in;
   };
 
@@ -47,8 +46,8 @@ class DescribedWrapper final : public KeyWrapper, public std::enable_shared_from
   [[nodiscard]] std::shared_ptr<Found> found_in(const std::shared_ptr<Life>& life);
   [[nodiscard]] std::shared_ptr<Found> find_and_prove(const std::shared_ptr<Life>& life) const;
   [[nodiscard]] std::shared_ptr<Found> look_once(const std::shared_ptr<Life>& life) const;
-  [[nodiscard]] std::shared_ptr<Found> result_of(const Search& search) const;
-  static void end_search(Memory& mine, const std::shared_ptr<Life>& life, std::shared_ptr<Found> found);
+  static void end_search(Memory& mine, const std::shared_ptr<Flight>& search, const std::shared_ptr<Life>& life,
+                         std::shared_ptr<Found> found);
   [[nodiscard]] Direction direction() const noexcept;
 
   const std::shared_ptr<Tokens> tokens_;

@@ -116,9 +116,9 @@ void TokenConnection::check_identity(const TokenInfo& found, const Identity* exp
 // --- one flight for all who need a connection ------------------------------------------------------------------------
 
 std::shared_ptr<Life> TokenConnection::connect(const Identity* expected, Version version) {
-  const auto deadline = std::min(Deadline::current(), std::chrono::steady_clock::now() + std::chrono::hours{24});
-  std::shared_ptr<Flight> mine;
+  const auto mine = std::make_shared<Flight>();
   Reaction rung{};
+  Grounds grounds;
   {
     std::unique_lock lock{mutex_};
     for (;;) {
@@ -129,42 +129,44 @@ std::shared_ptr<Life> TokenConnection::connect(const Identity* expected, Version
       }
       if (!flight_) break;
       const auto others = flight_;
-      if (!landed_.wait_until(lock, deadline, [&] { return others->landed; })) {
-        throw TokenUnavailableError(
-            pkcs11::failure("", CKR_TOKEN_NOT_PRESENT),
-            fmt::format("the connection to token '{}', which another thread is making, was not there in time", alias_));
-      }
-      // Whoever has more time than the thread that failed tries by itself.
-      if (others->error && !others->hurried) std::rethrow_exception(others->error);
+      lock.unlock();
+      const bool landed = others->wait(
+          fmt::format("the connection to token '{}', which another thread is making, was not there in time", alias_));
+      lock.lock();
+      if (!landed && flight_ == others) flight_.reset();
     }
-    mine = flight_ = std::make_shared<Flight>();
+    flight_ = mine;
     rung = std::exchange(rung_, Reaction::NewLogin);
+    grounds = grounds_;
   }
   try {
-    auto life = climb(expected, rung, version);
-    land(mine, life, nullptr, version);
+    auto life = climb(grounds, expected, rung, version);
+    keep(mine, std::move(grounds), life, version);
+    mine->land();
     return life;
   } catch (const WrongKeyError&) {
-    land(mine, nullptr, nullptr, version);  // another set may expect this very token
+    keep(mine, std::move(grounds), nullptr, version);
+    mine->land();  // another set may expect this very token
     throw;
   } catch (...) {
-    land(mine, nullptr, std::current_exception(), version);
+    keep(mine, std::move(grounds), nullptr, version);
+    mine->fail(std::current_exception());
     throw;
   }
 }
 
-void TokenConnection::land(const std::shared_ptr<Flight>& flight, std::shared_ptr<Life> life, std::exception_ptr error,
+void TokenConnection::keep(const std::shared_ptr<Flight>& flight, Grounds grounds, const std::shared_ptr<Life>& life,
                            Version version) {
   std::optional<Loss> over;
   {
     const std::scoped_lock lock{mutex_};
-    flight->hurried = std::chrono::steady_clock::now() >= Deadline::current();
-    if (life) over = std::exchange(loss_, std::nullopt);
-    life_ = std::move(life);
-    flight->landed = true;
-    flight->error = std::move(error);
-    flight_.reset();
-    landed_.notify_all();
+    if (flight_ == flight) {
+      flight_.reset();
+      grounds_ = std::move(grounds);
+    }
+    if (life_ || !life) return;
+    over = std::exchange(loss_, std::nullopt);
+    life_ = life;
   }
   if (over) tell(Event::Kind::TokenRecovered, version, over->rv, options_.clock() - over->when, "");
 }
@@ -195,24 +197,25 @@ Attempt TokenConnection::attempt_in(const std::shared_ptr<Life>& life, unsigned 
 
 // --- the ladder --------------------------------------------------------------------------------------------------------
 
-std::shared_ptr<Life> TokenConnection::climb(const Identity* expected, Reaction rung, Version version) {
+std::shared_ptr<Life> TokenConnection::climb(Grounds& grounds, const Identity* expected, Reaction rung,
+                                             Version version) {
   const std::optional<platform::PathLock> alone = one_start_at_a_time(driver_.library);
-  if (rung == Reaction::Restart && module_) {
+  if (rung == Reaction::Restart && grounds.module) {
     std::uint64_t cause = CKR_GENERAL_ERROR;
     {
       const std::scoped_lock lock{mutex_};
       if (loss_) cause = loss_->rv;
     }
-    restart(cause, version);  // or not: then a new login may do
+    restart(grounds, cause, version);  // or not: then a new login may do
   }
   for (unsigned tries = 1;; ++tries) {
     try {
-      return begin_life(expected);
+      return begin_life(grounds, expected);
     } catch (const TokenLoginError& error) {
       tell(Event::Kind::PinRefused, version, error.rv(), {}, error.what());
       throw;
     } catch (const TokenError& error) {
-      if (next_rung(error, tries) == Reaction::Restart && !restart(error.rv(), version)) throw;
+      if (next_rung(error, tries) == Reaction::Restart && !restart(grounds, error.rv(), version)) throw;
     }
   }
 }
@@ -235,13 +238,13 @@ Reaction TokenConnection::next_rung(const TokenError& error, unsigned tries) {
   return rung;
 }
 
-bool TokenConnection::restart(std::uint64_t cause, Version version) {
-  if (!module_) return false;  // the driver did not even start: the next try loads it again
-  Driver& driver = pkcs11::SessionAccess::driver(*module_);
+bool TokenConnection::restart(const Grounds& grounds, std::uint64_t cause, Version version) {
+  if (!grounds.module) return false;  // the driver did not even start: the next try loads it again
+  Driver& driver = pkcs11::SessionAccess::driver(*grounds.module);
   const auto urgency = cause == CKR_CRYPTOKI_NOT_INITIALIZED ? Driver::Urgency::AllLost : Driver::Urgency::TokenMissing;
   const auto began = options_.clock();
   try {
-    if (driver.restart(driver_life_, urgency, this, began) != Driver::Restarted::Yes) return false;
+    if (driver.restart(grounds.driver_life, urgency, this, began) != Driver::Restarted::Yes) return false;
   } catch (const TokenError& error) {
     ++strikes_;
     tell(Event::Kind::DriverRestarted, version, error.rv(), options_.clock() - began, error.what());
@@ -251,22 +254,22 @@ bool TokenConnection::restart(std::uint64_t cause, Version version) {
   return true;
 }
 
-std::optional<SecretBytes> TokenConnection::pin_after_refusal(const Identity* expected) {
-  if (!refusing_token_ || !module_ || binding_.pin.kind() != PinSource::Kind::Pin) return std::nullopt;
-  check_identity(*refusing_token_, expected);
+std::optional<SecretBytes> TokenConnection::pin_after_refusal(const Grounds& grounds, const Identity* expected) const {
+  if (!grounds.refusing_token || !grounds.module || binding_.pin.kind() != PinSource::Kind::Pin) return std::nullopt;
+  check_identity(*grounds.refusing_token, expected);
   SecretBytes pin = binding_.pin.read(binding_.select);
-  if (!pkcs11::SessionAccess::refused_before(*module_, *refusing_token_, pin.view())) return pin;
+  if (!pkcs11::SessionAccess::refused_before(*grounds.module, *grounds.refusing_token, pin.view())) return pin;
   throw TokenLoginError(pkcs11::failure("C_Login", CKR_PIN_INCORRECT),
                         fmt::format("no login to token '{}': it refused this PIN before; C_Login is not called again "
                                     "until the PIN changes",
-                                    refusing_token_->label));
+                                    grounds.refusing_token->label));
 }
 
-std::shared_ptr<Life> TokenConnection::begin_life(const Identity* expected) {
-  const std::optional<SecretBytes> changed_pin = pin_after_refusal(expected);
-  if (!module_) module_ = Pkcs11Module::load(driver_);
-  driver_life_ = pkcs11::SessionAccess::driver(*module_).life();
-  Pkcs11Session anchor{module_, binding_.select};
+std::shared_ptr<Life> TokenConnection::begin_life(Grounds& grounds, const Identity* expected) {
+  const std::optional<SecretBytes> changed_pin = pin_after_refusal(grounds, expected);
+  if (!grounds.module) grounds.module = Pkcs11Module::load(driver_);
+  grounds.driver_life = pkcs11::SessionAccess::driver(*grounds.module).life();
+  Pkcs11Session anchor{grounds.module, binding_.select};
   const TokenInfo found = anchor.token();
   check_identity(found, expected);
   const std::size_t most = pool_limit(binding_.limits.max_sessions, found.max_sessions);
@@ -279,9 +282,9 @@ std::shared_ptr<Life> TokenConnection::begin_life(const Identity* expected) {
         changed_pin ? PinSource::callback([&](const TokenSelector&) { return SecretBytes{changed_pin->view()}; })
                     : binding_.pin;
     anchor.login(pin, binding_.low_pin_count);
-    refusing_token_.reset();
+    grounds.refusing_token.reset();
   } catch (const TokenLoginError&) {
-    refusing_token_ = found;
+    grounds.refusing_token = found;
     throw;
   }
   // From here on it is this very token, even if another takes over its label or its slot.
@@ -289,11 +292,11 @@ std::shared_ptr<Life> TokenConnection::begin_life(const Identity* expected) {
       .label = found.label, .serial = found.serial, .model = found.model, .manufacturer = found.manufacturer};
   auto pool = std::make_shared<SessionPool>(
       alias_,
-      [module = module_, exactly] {
+      [module = grounds.module, exactly] {
         return Pkcs11Session{module, exactly};
       },
       most, binding_.limits);
-  auto life = std::make_shared<Life>(module_, driver_life_, std::move(anchor),
+  auto life = std::make_shared<Life>(grounds.module, grounds.driver_life, std::move(anchor),
                                      logs_in() ? Life::Login::Made : Life::Login::NotNeeded, std::move(pool));
   life->begin(this, binding_.limits.keep_alive);
   return life;

@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -13,6 +12,7 @@
 
 #include "keywrap/call_threads.hpp"
 #include "keywrap/circuit.hpp"
+#include "keywrap/flight.hpp"
 #include "keywrap/life.hpp"
 #include "pkcs11/reactions.hpp"
 
@@ -99,10 +99,11 @@ class TokenConnection {
 
  private:
   using Time = std::chrono::steady_clock::time_point;
-  struct Flight {
-    bool landed = false;
-    bool hurried = false;  ///< ended at its thread's deadline
-    std::exception_ptr error;
+  /// What outlives a connection.
+  struct Grounds {
+    std::shared_ptr<Pkcs11Module> module;
+    std::uint64_t driver_life = 0;            ///< in which the last try was made
+    std::optional<TokenInfo> refusing_token;  ///< what refused the PIN last
   };
   struct Loss {
     Time when;
@@ -111,16 +112,17 @@ class TokenConnection {
 
   void check_time_left(Time now) const;
   void check_identity(const TokenInfo& found, const Identity* expected) const;
-  [[nodiscard]] std::shared_ptr<Life> climb(const Identity* expected, pkcs11::Reaction rung, Version version);
-  [[nodiscard]] std::shared_ptr<Life> begin_life(const Identity* expected);
-  [[nodiscard]] std::optional<SecretBytes> pin_after_refusal(const Identity* expected);
+  [[nodiscard]] std::shared_ptr<Life> climb(Grounds& grounds, const Identity* expected, pkcs11::Reaction rung,
+                                            Version version);
+  [[nodiscard]] std::shared_ptr<Life> begin_life(Grounds& grounds, const Identity* expected);
+  [[nodiscard]] std::optional<SecretBytes> pin_after_refusal(const Grounds& grounds, const Identity* expected) const;
   /// @returns the next rung. @throws the error that is being handled, if there is none or no time for it.
   [[nodiscard]] pkcs11::Reaction next_rung(const TokenError& error, unsigned tries);
   /// @param cause  the CK_RV that led to it.
   /// @returns false if it may not be, or not yet. @throws TokenError  the driver does not start.
-  bool restart(std::uint64_t cause, Version version);
-  void land(const std::shared_ptr<Flight>& flight, std::shared_ptr<Life> life, std::exception_ptr error,
-            Version version);
+  bool restart(const Grounds& grounds, std::uint64_t cause, Version version);
+  /// Ends a flight and keeps what it has led to, unless another one that started later was faster.
+  void keep(const std::shared_ptr<Flight>& flight, Grounds grounds, const std::shared_ptr<Life>& life, Version version);
   void worked(Version version);
   void failed(const TokenError& error, Circuit::Admission admission, Time began, Version version);
   void tell(Event::Kind kind, Version version, std::uint64_t rv, std::chrono::steady_clock::duration duration,
@@ -133,16 +135,12 @@ class TokenConnection {
   Circuit circuit_;
   std::atomic<unsigned> strikes_ = 0;  ///< failures since the token last worked
   std::mutex mutex_;                   ///< guards what follows; not held while the token is called
-  std::condition_variable landed_;
-  std::shared_ptr<Flight> flight_;  ///< the one under way, if any
+  std::shared_ptr<Flight> flight_;     ///< the one under way, if any
   std::shared_ptr<Life> life_;
   pkcs11::Reaction rung_ = pkcs11::Reaction::NewLogin;  ///< what the next flight begins with
   std::optional<Loss> loss_;
-  // Of the flight alone.
-  std::shared_ptr<Pkcs11Module> module_;
-  std::uint64_t driver_life_ = 0;            ///< in which the last try was made
-  std::optional<TokenInfo> refusing_token_;  ///< what refused the PIN last
-  std::unique_ptr<CallThreads> threads_;     ///< null with HangPolicy::Direct; the first to be destroyed
+  Grounds grounds_;                       ///< what the next flight starts from
+  std::unique_ptr<CallThreads> threads_;  ///< null with HangPolicy::Direct; the first to be destroyed
 };
 
 }  // namespace hsmseal::keywrap

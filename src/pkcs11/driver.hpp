@@ -15,6 +15,7 @@
 #include <hsmseal/token_binding.hpp>
 
 #include "pkcs11/call_gate.hpp"
+#include "pkcs11/call_turns.hpp"
 #include "pkcs11/cryptoki.hpp"
 #include "pkcs11/destructions.hpp"
 #include "pkcs11/login_guard.hpp"
@@ -51,7 +52,7 @@ class SharedState {
   std::mutex one_at_a_time;  ///< for drivers that must not be called by two threads
   /// For what adds, finds and removes keys: SoftHSM 2.6.1 fails to make a key, now and then, while another thread
   /// searches. Nothing that seals or opens takes it once its key is found.
-  std::mutex object_store;
+  CallTurns object_store;
   std::mutex one_destruction_at_a_time;  ///< locked before object_store
   Destructions destructions;
   OpenSessions open_sessions;

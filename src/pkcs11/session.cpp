@@ -116,7 +116,7 @@ bool Pkcs11Session::State::token_is_well() {
 void Pkcs11Session::State::login(ByteView pin, LowPinCount low_pin_count) {
   pkcs11::LoginGuard& known = *guard;
   const auto digest = pkcs11::LoginGuard::digest(pin);
-  const std::scoped_lock one_login_at_a_time{known.mutex};
+  const auto one_login_at_a_time = pkcs11::lock_in_time(known.mutex, token.label);
   const auto refuse = [&](CK_RV rv, const std::string& message) {
     throw TokenLoginError(pkcs11::failure("C_Login", rv), message);
   };
@@ -163,7 +163,7 @@ void Pkcs11Session::State::login(ByteView pin, LowPinCount low_pin_count) {
 /// The person at the token's own pad is asked anew each time, and sees what the token says.
 void Pkcs11Session::State::login_at_token(LowPinCount low_pin_count) {
   pkcs11::LoginGuard& known = *guard;
-  const std::scoped_lock one_login_at_a_time{known.mutex};
+  const auto one_login_at_a_time = pkcs11::lock_in_time(known.mutex, token.label);
   if (logged_in()) return;
   refuse_risky_login(low_pin_count);
   const CK_RV rv = call_login(nullptr, 0);

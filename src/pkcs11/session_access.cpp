@@ -26,16 +26,16 @@ std::vector<ListedKey> SessionAccess::list_keys(Pkcs11Session& session,
                                                 const std::function<bool(std::string_view)>& wanted) {
   Pkcs11Session::State& state = *session.state_;
   state.check_usable();
-  std::mutex& object_store = state.driver->shared().object_store;
+  CallTurns& object_store = state.driver->shared().object_store;
   const CK_OBJECT_CLASS secret_key = CKO_SECRET_KEY;
   const std::vector<CK_OBJECT_HANDLE> handles = [&] {
-    const std::scoped_lock alone{object_store};
+    const CallTurns::Turn alone{object_store, state.token.label};
     return state.search({attribute(CKA_CLASS, secret_key)}, std::numeric_limits<std::size_t>::max());
   }();
   std::vector<ListedKey> listed;
   for (const CK_OBJECT_HANDLE handle : handles) {
     // Key by key, so that a long list keeps nobody from finding a key to seal with.
-    const std::scoped_lock alone{object_store};
+    const CallTurns::Turn alone{object_store, state.token.label};
     const auto read = [&](CK_ATTRIBUTE_TYPE type, std::size_t most) {
       auto told = state.try_read(KeyHandle{handle}, type, most);
       if (told.rv != CKR_OK && told.rv != CKR_OBJECT_HANDLE_INVALID) state.fail("C_GetAttributeValue", told.rv);
@@ -63,7 +63,7 @@ void SessionAccess::check_private_keys_visible(Pkcs11Session& session) {
 KeyHandle SessionAccess::generate_unchecked_aes_key(Pkcs11Session& session, const KeyTemplate& key) {
   Pkcs11Session::State& state = *session.state_;
   state.check_usable();
-  const std::scoped_lock alone{state.driver->shared().object_store};
+  const CallTurns::Turn alone{state.driver->shared().object_store, state.token.label};
   return state.generate(key);
 }
 
@@ -78,7 +78,8 @@ std::optional<Bytes> SessionAccess::key_id(Pkcs11Session& session, KeyHandle key
 }
 
 std::unique_lock<std::mutex> SessionAccess::one_destruction_at_a_time(const Pkcs11Session& session) {
-  return std::unique_lock{session.state_->driver->shared().one_destruction_at_a_time};
+  const Pkcs11Session::State& state = *session.state_;
+  return lock_in_time(state.driver->shared().one_destruction_at_a_time, state.token.label);
 }
 
 void SessionAccess::destroy_key(Pkcs11Session& session, KeyHandle key, const Bytes& id) {
@@ -86,13 +87,15 @@ void SessionAccess::destroy_key(Pkcs11Session& session, KeyHandle key, const Byt
   state.check_usable();
   SharedState& shared = state.driver->shared();
   // No login of hsmseal's in between, which may number the keys anew.
-  const std::scoped_lock alone{state.guard->mutex, shared.object_store};
+  const auto no_login = lock_in_time(state.guard->mutex, state.token.label);
+  const CallTurns::Turn alone{shared.object_store, state.token.label};
   if (state.read_attribute(key, CKA_ID, kMaxIdBytes) != id) {
     throw WrongKeyError(
         fmt::format("the key with CKA_ID {} on token '{}' changed after it was found; look for another "
                     "program that changes keys",
                     core::to_hex(id), state.token.label));
   }
+  shared.destructions.add(key.value);  // should the call hang
   const CK_RV rv = state.call(&CK_FUNCTION_LIST::C_DestroyObject, static_cast<CK_OBJECT_HANDLE>(key.value));
   // Whatever it answered, and before this driver can make another key for hsmseal.
   shared.destructions.add(key.value);
@@ -110,7 +113,7 @@ bool SessionAccess::logged_in(Pkcs11Session& session) {
 
 bool SessionAccess::refused_before(Pkcs11Module& module, const TokenInfo& token, ByteView pin) {
   LoginGuard& guard = module.driver_->shared().login_guard(token.label, token.serial);
-  const std::scoped_lock lock{guard.mutex};
+  const auto lock = lock_in_time(guard.mutex, token.label);
   return guard.refused_before(LoginGuard::digest(pin));
 }
 

@@ -51,7 +51,7 @@ std::optional<KeyHandle> Pkcs11Session::find_key(const KeyQuery& query) {
   if (query.id) pattern.push_back(attribute(CKA_ID, ByteView{*query.id}));
   if (query.label) pattern.push_back(attribute(CKA_LABEL, bytes_of(*query.label)));
   const std::vector<CK_OBJECT_HANDLE> found = [&] {
-    const std::scoped_lock alone{state_->driver->shared().object_store};
+    const pkcs11::CallTurns::Turn alone{state_->driver->shared().object_store, state_->token.label};
     return state_->search(std::move(pattern), 2);
   }();
   if (found.empty()) return std::nullopt;
@@ -102,7 +102,8 @@ KeyHandle Pkcs11Session::State::generate(const KeyTemplate& key) {
 KeyHandle Pkcs11Session::generate_aes_key(const KeyTemplate& key) {
   state_->check_usable();
   // No login of hsmseal's before the key is good: the handle would name another key.
-  const std::scoped_lock alone{state_->guard->mutex, state_->driver->shared().object_store};
+  const auto no_login = pkcs11::lock_in_time(state_->guard->mutex, state_->token.label);
+  const pkcs11::CallTurns::Turn alone{state_->driver->shared().object_store, state_->token.label};
   const KeyHandle made = state_->generate(key);
   try {
     check_made_as_asked(made, key);

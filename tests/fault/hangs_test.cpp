@@ -51,6 +51,43 @@ TEST_CASE("F26: a caller leaves a call that hangs at its deadline, and others go
   CHECK(scene.events(Event::Kind::CircuitOpened) == 0);
 }
 
+TEST_CASE("F26: a recovery that hangs is taken over by the next caller") {
+  for (const char* const function : {"C_OpenSession", "C_FindObjects"}) {
+    INFO(function);
+    FaultyVault scene(isolated(milliseconds{200}));
+    scene.hsm.apply(std::string("hang ") + function + " forever times=1");
+    scene.hsm.apply("kill all");
+    CHECK_THROWS_AS(scene.opens(), TokenUnavailableError);
+    REQUIRE(scene.hsm.fired("hang") == 1);
+    scene.vault = std::make_unique<EnvelopeEncryptor>(*scene.ring, EnvelopeOptions{.deadline = milliseconds{9000}});
+    const auto took = time_of([&] { CHECK(scene.seals_and_opens()); });
+    CHECK(took < milliseconds{6000});
+    CHECK(scene.hsm.counter("inside") == 1);  // still
+    scene.hsm.apply("release");
+    CHECK(eventually([&] { return scene.hsm.counter("inside") == 0; }));
+    CHECK(scene.seals_and_opens());
+    CHECK(eventually([&] { return scene.hsm.open_sessions() <= 5; }));
+    CHECK(scene.hsm.threads_in_one_session() == 0);
+    CHECK(scene.hsm.counter("wrong_pins") == 0);
+  }
+}
+
+TEST_CASE("F26: while C_Login hangs nobody calls it again, and all leave in time") {
+  const FaultyVault scene(isolated(milliseconds{200}));
+  scene.hsm.apply("hang C_Login forever times=1");
+  scene.hsm.apply("kill all");
+  for (int i = 0; i < 3; ++i) {
+    const auto took = time_of([&] { CHECK_THROWS_AS(scene.opens(), TokenUnavailableError); });
+    CHECK(took < milliseconds{1500});
+  }
+  CHECK(scene.hsm.calls("C_Login") == 1);
+  scene.hsm.apply("release");
+  CHECK(eventually([&] { return scene.hsm.counter("inside") == 0; }));
+  CHECK(eventually([&] { return scene.tries(); }));
+  CHECK(scene.seals_and_opens());
+  CHECK(scene.hsm.counter("wrong_pins") == 0);
+}
+
 TEST_CASE("F26: sessions that hang are written off and replaced, up to as many as the limit") {
   VaultSetup setup = isolated(milliseconds{100}, 2);
   setup.options.circuit.failures = 100;
