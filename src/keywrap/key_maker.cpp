@@ -76,6 +76,7 @@ std::optional<Key> find_made(Pkcs11Session& session, const Key& made) {
   const auto watch = SessionAccess::watch_handles(session);
   const auto handle = session.find_key({.id = made.id});
   if (!handle) return std::nullopt;
+  const SessionAccess::KeyUse use{session, watch, *handle};
   SessionAccess::check_made_as_asked(session, *handle, {.id = made.id, .label = made.label});
   return Key{made.id, made.label, made.kek_id, *handle, watch};
 }
@@ -88,6 +89,7 @@ Key adopt_key(Pkcs11Session& session, const SetSpec& spec) {
         fmt::format("no key with CKA_ID {} to adopt on token '{}'; list the token's keys with its vendor's tool",
                     core::to_hex(*spec.adopt_key_id), spec.token));
   }
+  const SessionAccess::KeyUse use{session, watch, *handle};
   const KeyAttributes told = session.attributes(*handle);
   if (!pkcs11::serves(told, KeyUse::EncryptDecrypt, kKeyBytes)) {
     throw WrongKeyError(
