@@ -1,7 +1,10 @@
 // Processes that are forked (F28).
 
+#include <hsmseal/pkcs11_session.hpp>
+
 #include "fault/faulty_vault.hpp"
 #include "support/child.hpp"
+#include "token/token_keys.hpp"
 
 using namespace hsmseal;
 using namespace hsmseal::test;
@@ -52,6 +55,33 @@ TEST_CASE("F28: a child that may not use tokens says so, and its end harms nobod
     CHECK(scene.hsm.counter("child_calls") == 0);
     check_parent(scene, sessions);
   }
+}
+
+TEST_CASE("F28: a session that a child inherited is not used there, nor closed") {
+  const FaultyHsm hsm;
+  const auto module = hsm.module();
+  auto session = std::make_optional(logged_in(hsm, "one"));
+  const auto refused = [](const auto& work, const std::string& function) {
+    try {
+      work();
+      return false;
+    } catch (const TokenError& error) {
+      return error.function() == function && error.rv() == CKR_CRYPTOKI_NOT_INITIALIZED;
+    }
+  };
+  hsm.reset();
+  CHECK(exit_status_of([&] {
+          if (!refused([&] { static_cast<void>(session->random(8)); }, "fork")) return false;
+          if (!refused([&] { static_cast<void>(session->find_key({.label = "x"})); }, "fork")) return false;
+          if (!refused([&] { static_cast<void>(module->info()); }, "C_GetInfo")) return false;
+          if (!refused([&] { Pkcs11Session{module, {.label = "one"}}; }, "C_GetSlotList")) return false;
+          session.reset();
+          return true;
+        }) == 0);
+  CHECK(hsm.counter("child_calls") == 0);
+  CHECK(hsm.counter("child_closed") == 0);
+  CHECK(hsm.calls_total() == 0);
+  CHECK(session->random(8).size() == 8);
 }
 
 TEST_CASE("F28: a child that may starts anew, seals and opens, and its parent goes on") {
