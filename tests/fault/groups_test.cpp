@@ -118,6 +118,7 @@ TEST_CASE("F20: slots that were renumbered are found again by their token") {
 
 TEST_CASE("F20: a list of slots that is empty at first is asked for again") {
   const FaultyVault scene(VaultSetup{.faults = {"slots_empty times=3"}});
+  CHECK(scene.fired_at_start.at("slots_empty") == 3);
   CHECK(scene.seals_and_opens());
   scene.hsm.apply("slots_empty times=3");
   scene.hsm.apply("kill all");
@@ -127,6 +128,7 @@ TEST_CASE("F20: a list of slots that is empty at first is asked for again") {
 
 TEST_CASE("F20: a list of slots that grows between two calls is read whole") {
   const FaultyVault scene(VaultSetup{.faults = {"slots_grow times=2"}});
+  CHECK(scene.fired_at_start.at("slots_grow") > 0);
   scene.hsm.apply("slots_grow times=2");
   scene.hsm.apply("kill all");
   CHECK(scene.seals_and_opens());
@@ -207,6 +209,7 @@ TEST_CASE("F21: a token that was away is used again, and no handle from before")
     for (int tries = 0; tries < 100 && !scene.tries(); ++tries) scene.clock.move(milliseconds{1000});
     CHECK(scene.seals_and_opens());
     CHECK(scene.hsm.fired("removed") > 0);
+    CHECK(scene.hsm.fired("renumber") > 0);
     CHECK(scene.hsm.counter("wrong_pins") == 0);
     CHECK(scene.events(Event::Kind::TokenLost) >= 1);
     CHECK(scene.events(Event::Kind::TokenRecovered) >= 1);
@@ -219,5 +222,6 @@ TEST_CASE("F21: a token that was away while nobody looked has lost all handles")
   scene.hsm.apply("removed times=1");
   CHECK(scene.seals_and_opens());
   CHECK(scene.hsm.fired("removed") == 1);
+  CHECK(scene.hsm.fired("renumber") > 0);
   CHECK(scene.hsm.calls("C_Login") >= 1);
 }

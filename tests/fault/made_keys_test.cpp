@@ -162,4 +162,5 @@ TEST_CASE("F18: a driver that hands out one handle at a time hides no second key
   const FaultFor twice(scene.hsm, "find duplicates");
   scene.hsm.apply("kill all");
   CHECK_THROWS_AS(scene.opens(), WrongKeyError);
+  CHECK(scene.hsm.fired("find") > 0);
 }
