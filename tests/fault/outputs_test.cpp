@@ -75,6 +75,23 @@ TEST_CASE("F13: a session whose operation stays active after a failure is not us
   }
 }
 
+TEST_CASE("F13: a driver that mixes an operation with one that stayed active is given no chance to") {
+  FaultyRing parts{both_policies()};
+  const EnvelopeEncryptor vault{parts.create()};
+  REQUIRE(comes_back(vault));
+  const FaultFor mixes(parts.hsm, "init_mixes");
+  for (const char* const function : {"C_Encrypt", "C_Decrypt"}) {
+    for (const char* const rv : {"CKR_GENERAL_ERROR", "CKR_HOST_MEMORY", "CKR_FUNCTION_FAILED"}) {
+      CAPTURE(function, rv);
+      parts.hsm.reset();
+      parts.hsm.apply(std::string{"stays_active "} + rv + " in=" + function);
+      CHECK(come_back(vault, 4, 5) == 20);
+      CHECK(parts.hsm.fired("stays_active") == 1);
+      CHECK(parts.hsm.fired("init_mixes") == 0);
+    }
+  }
+}
+
 TEST_CASE("F14: an output that is not what CKR_OK promises is an error, and nothing is used of it") {
   FaultyRing parts{both_policies()};
   const auto suite = GENERATE(Suite::DataKey, Suite::Token);
