@@ -96,7 +96,6 @@ void tell_caller(Operation& operation) {
       told.ulIvLen = told.ulIvBits = 0;
       return;
     case GcmIv::Longer:
-      std::copy_n(operation.iv.begin(), std::min<std::size_t>(operation.iv.size(), told.ulIvLen), told.pIv);
       told.ulIvLen = operation.iv.size();
       told.ulIvBits = told.ulIvLen * 8;
       return;
