@@ -188,7 +188,7 @@ void Pkcs11Session::login(const PinSource& pin, LowPinCount low_pin_count) {
 
 namespace {
 
-/// CKM_AES_GCM with its parameters, over a copy of the IV that shows whether the token wrote into it.
+/// CKM_AES_GCM with its parameters, over a copy of the IV that shows whether the token gave back another.
 class GcmMechanism {
  public:
   explicit GcmMechanism(const AesGcm& gcm) : iv_(gcm.iv.begin(), gcm.iv.end()) {
@@ -205,7 +205,10 @@ class GcmMechanism {
   ~GcmMechanism() = default;
 
   [[nodiscard]] CK_MECHANISM* get() noexcept { return &mechanism_; }
-  [[nodiscard]] bool iv_is(ByteView iv) const { return std::ranges::equal(iv_, iv); }
+  [[nodiscard]] bool iv_is(ByteView iv) const {
+    const bool told_of_another = parameters_.pIv != pkcs11::in(iv_) || parameters_.ulIvLen != iv_.size();
+    return !told_of_another && std::ranges::equal(iv_, iv);
+  }
 
  private:
   Bytes iv_;

@@ -108,6 +108,24 @@ TEST_CASE("the IV of AES-GCM is made and handed over as the token's rule says") 
     CHECK(opened(token, key, Gcm{}, {sealed.begin(), sealed.begin() + 12}, {sealed.begin() + 12, sealed.end()}) ==
           kText);
   }
+  SECTION("made longer, of which the parameters tell") {
+    const FaultFor fault(token.hsm, "gcm_iv longer");
+    Gcm gcm;
+    const auto sealed = token.encrypt(key, gcm).bytes;
+    CHECK(sealed.size() == 24);
+    CHECK(gcm.parameters.ulIvLen == 16);
+    CHECK(gcm.iv == Gcm{}.iv);
+    CHECK(opened(token, key, Gcm{}, Gcm{}.iv, sealed).empty());
+  }
+  SECTION("used, and not there afterwards") {
+    for (const char* const how : {"zeroed", "null"}) {
+      const FaultFor fault(token.hsm, std::string{"gcm_iv "} + how);
+      Gcm gcm;
+      const auto sealed = token.encrypt(key, gcm).bytes;
+      CHECK((gcm.iv == Octets(12, 0)) == (gcm.parameters.pIv != nullptr));
+      CHECK(opened(token, key, Gcm{}, Gcm{}.iv, sealed) == kText);
+    }
+  }
   SECTION("replaced, and nobody is told") {
     const FaultFor fault(token.hsm, "gcm_iv replace");
     const auto sealed = token.encrypt(key).bytes;
@@ -278,6 +296,23 @@ TEST_CASE("lengths that are told wrongly, and buffers that are refused") {
   CHECK(token.hsm.fired("F12") == 8);
 }
 
+TEST_CASE("an operation that begins while another one is active, and is mixed with it") {
+  const PlainToken token;
+  const auto key = token.key("k");
+  const FaultFor mixes(token.hsm, "init_mixes");
+  Gcm second;
+  second.iv = octets_of("another IV!!");
+  const auto under_its_own = token.encrypt(key, second).bytes;
+  const auto first = token.encrypt(key).bytes;
+  CHECK(token.hsm.fired("init_mixes") == 0);
+  token.hsm.apply("stays_active");
+  CHECK(token.encrypt(key).rv == CKR_GENERAL_ERROR);
+  CHECK(token.encrypt(key, second).bytes == first);
+  CHECK(token.hsm.fired("F13") == 2);
+  CHECK(token.encrypt(key, second).bytes == under_its_own);
+  CHECK(token.hsm.counter("other_ciphers") == 0);
+}
+
 TEST_CASE("outputs that are not what was computed") {
   const PlainToken token;
   const auto key = token.key("k");
@@ -348,10 +383,22 @@ TEST_CASE("searches that find too much, too little, or do not end") {
     const FaultFor fault(token.hsm, "find_limit 0");
     CHECK(token.find("k").empty());
   }
+  {
+    const FaultFor fault(token.hsm, "find twins");
+    CK_OBJECT_CLASS certificate = CKO_CERTIFICATE;
+    CK_ATTRIBUTE attribute{CKA_CLASS, &certificate, sizeof(certificate)};
+    CK_OBJECT_HANDLE found = 0;
+    CK_ULONG count = 0;
+    REQUIRE(token.p11->C_FindObjectsInit(token.session, &attribute, 1) == CKR_OK);
+    CHECK(token.p11->C_FindObjects(token.session, &found, 1, &count) == CKR_OK);
+    CHECK(token.p11->C_FindObjectsFinal(token.session) == CKR_OK);
+    CHECK(count == 1);
+    CHECK(found == key);
+  }
   const FaultFor fault(token.hsm, "find stays_active");
   CHECK(token.find("k").size() == 1);
   CHECK(token.p11->C_FindObjectsInit(token.session, nullptr, 0) == CKR_OPERATION_ACTIVE);
-  CHECK(token.hsm.fired("F18") == 5);
+  CHECK(token.hsm.fired("F18") == 6);
 }
 
 TEST_CASE("keys that are not everywhere at once") {

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <functional>
 #include <future>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -61,6 +62,10 @@ class FaultyVault {
     vault = std::make_unique<EnvelopeEncryptor>(*ring, EnvelopeOptions{.deadline = setup.deadline});
     sealed = vault->seal(bytes_of("kept"), kNoContext);
     REQUIRE(opens());
+    for (const auto& fault : setup.faults) {
+      const std::string word = fault.substr(0, fault.find(' '));
+      fired_at_start[word] = hsm.fired(word);
+    }
     hsm.reset();
   }
 
@@ -103,6 +108,7 @@ class FaultyVault {
 
   VaultSetup setup;
   FaultyHsm hsm;
+  std::map<std::string, unsigned long> fired_at_start;  ///< of VaultSetup::faults, by their words
   StandingClock clock;
   std::shared_ptr<Recorder> recorder = std::make_shared<Recorder>();
   std::shared_ptr<RingStore> store = memory_ring_store();

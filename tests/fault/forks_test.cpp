@@ -1,7 +1,10 @@
 // Processes that are forked (F28).
 
+#include <hsmseal/pkcs11_session.hpp>
+
 #include "fault/faulty_vault.hpp"
 #include "support/child.hpp"
+#include "token/token_keys.hpp"
 
 using namespace hsmseal;
 using namespace hsmseal::test;
@@ -54,6 +57,33 @@ TEST_CASE("F28: a child that may not use tokens says so, and its end harms nobod
   }
 }
 
+TEST_CASE("F28: a session that a child inherited is not used there, nor closed") {
+  const FaultyHsm hsm;
+  const auto module = hsm.module();
+  auto session = std::make_optional(logged_in(hsm, "one"));
+  const auto refused = [](const auto& work, const std::string& function) {
+    try {
+      work();
+      return false;
+    } catch (const TokenError& error) {
+      return error.function() == function && error.rv() == CKR_CRYPTOKI_NOT_INITIALIZED;
+    }
+  };
+  hsm.reset();
+  CHECK(exit_status_of([&] {
+          if (!refused([&] { static_cast<void>(session->random(8)); }, "fork")) return false;
+          if (!refused([&] { static_cast<void>(session->find_key({.label = "x"})); }, "fork")) return false;
+          if (!refused([&] { static_cast<void>(module->info()); }, "C_GetInfo")) return false;
+          if (!refused([&] { Pkcs11Session{module, {.label = "one"}}; }, "C_GetSlotList")) return false;
+          session.reset();
+          return true;
+        }) == 0);
+  CHECK(hsm.counter("child_calls") == 0);
+  CHECK(hsm.counter("child_closed") == 0);
+  CHECK(hsm.calls_total() == 0);
+  CHECK(session->random(8).size() == 8);
+}
+
 TEST_CASE("F28: a child that may starts anew, seals and opens, and its parent goes on") {
   for (const char* const fork : {"", "fork not_initialized"}) {
     INFO("with " << fork);
@@ -62,6 +92,7 @@ TEST_CASE("F28: a child that may starts anew, seals and opens, and its parent go
     const auto sessions = scene.hsm.open_sessions();
     CHECK(exit_status_of([&] {
             if (!scene.seals_and_opens()) return false;
+            if (scene.hsm.fired("fork") == 0 && *fork != '\0') return false;
             scene.vault.reset();
             scene.ring.reset();
             return true;
@@ -82,7 +113,9 @@ TEST_CASE("F28: children in which calls run in threads of hsmseal's own start an
   const FaultyVault scene(setup);
   scene.hsm.apply("fork not_initialized");
   const auto sessions = scene.hsm.open_sessions();
-  for (int i = 0; i < 3; ++i) CHECK(exit_status_of([&] { return scene.seals_and_opens(); }) == 0);
+  for (int i = 0; i < 3; ++i) {
+    CHECK(exit_status_of([&] { return scene.seals_and_opens() && scene.hsm.fired("fork") > 0; }) == 0);
+  }
   CHECK(scene.hsm.counter("child_calls") > 0);
   check_parent(scene, sessions);
 }

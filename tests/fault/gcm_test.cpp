@@ -34,8 +34,9 @@ void check_refused(FaultyRing& parts, KeyRing& ring, const std::string& fault) {
 TEST_CASE("F7: a token whose AES-GCM is not the caller's is refused when a set is added, and keeps no key") {
   FaultyRing parts{both_policies()};
   auto ring = parts.create();
-  for (const char* const fault : {"gcm_iv writeback", "gcm_iv append12", "gcm_iv append16", "gcm_iv prepend",
-                                  "gcm_iv replace", "gcm_no_aad", "gcm_no_tag", "gcm_plain", "gcm_same"}) {
+  for (const char* const fault :
+       {"gcm_iv writeback", "gcm_iv append12", "gcm_iv append16", "gcm_iv prepend", "gcm_iv replace", "gcm_iv zeroed",
+        "gcm_iv null", "gcm_iv longer", "gcm_no_aad", "gcm_no_tag", "gcm_plain", "gcm_same"}) {
     check_refused(parts, ring, fault);
   }
 }
@@ -43,7 +44,8 @@ TEST_CASE("F7: a token whose AES-GCM is not the caller's is refused when a set i
 TEST_CASE("F7: a token that begins to make its own IV seals nothing for who comes then") {
   FaultyRing parts;
   { const auto ring = parts.create(); }
-  for (const char* const rule : {"writeback", "append12", "append16", "prepend", "replace"}) {
+  for (const char* const rule :
+       {"writeback", "append12", "append16", "prepend", "replace", "zeroed", "null", "longer"}) {
     CAPTURE(rule);
     const FaultFor now(parts.hsm, std::string{"gcm_iv "} + rule);
     const EnvelopeEncryptor vault{parts.open()};
@@ -51,6 +53,52 @@ TEST_CASE("F7: a token that begins to make its own IV seals nothing for who come
     CHECK_THROWS_AS(vault.seal(bytes_of("x"), kNoContext), Error);
     CHECK(parts.hsm.fired("F7") > 0);
   }
+}
+
+TEST_CASE("F7: an IV that is not given back as it was keeps a ring that has worked from sealing") {
+  FaultyRing parts{both_policies()};
+  const auto suite = GENERATE(Suite::DataKey, Suite::Token);
+  const EnvelopeEncryptor vault{parts.create(), {.suite = suite}};
+  REQUIRE(comes_back(vault));
+  const Bytes sealed = vault.seal(bytes_of("x"), kNoContext);
+  for (const char* const rule : {"zeroed", "null", "longer"}) {
+    CAPTURE(rule, static_cast<int>(suite));
+    parts.hsm.reset();
+    {
+      const FaultFor now(parts.hsm, std::string{"gcm_iv "} + rule);
+      const auto error = error_of<TokenError>([&] { return vault.seal(bytes_of("x"), kNoContext); });
+      CHECK_NAMES(error.what(), "another IV than the caller's");
+      CHECK(parts.hsm.fired("gcm_iv") > 0);
+      CHECK(vault.open(sealed, kNoContext).text() == "x");
+    }
+    CHECK(comes_back(vault));
+  }
+}
+
+TEST_CASE("F10, F11: a ring encrypts with AES-GCM alone, and neither wraps nor unwraps keys in the token") {
+  FaultyRing parts{both_policies()};
+  const auto store = std::make_shared<OpenStore>();
+  parts.store = store;
+  auto ring = parts.create();
+  for (const Suite suite : {Suite::DataKey, Suite::Token}) {
+    const EnvelopeEncryptor vault{ring, {.suite = suite}};
+    const auto old = ring.active().version;
+    const Bytes sealed = vault.seal(bytes_of("x"), kNoContext);
+    ring.add({.token = "one"});
+    ring.verify(old);
+    if (suite == Suite::DataKey) CHECK(vault.open(vault.rewrap(sealed), kNoContext).text() == "x");
+    CHECK(vault.open(vault.reseal(sealed, kNoContext), kNoContext).text() == "x");
+    store->clock += std::chrono::hours{24};  // every host has heard that it seals no more
+    ring.remove_without_census(old);
+    store->clock += std::chrono::hours{8 * 24};  // its quarantine is over
+    ring.destroy_key(old, [](Version) { return std::uint64_t{0}; }, {.version_again = old});
+  }
+  CHECK(parts.hsm.calls("C_EncryptInit") > 0);
+  CHECK(parts.hsm.calls("C_DecryptInit") > 0);
+  CHECK(parts.hsm.calls("C_DestroyObject") == 2);
+  CHECK(parts.hsm.counter("other_ciphers") == 0);
+  CHECK(parts.hsm.calls("C_WrapKey") == 0);
+  CHECK(parts.hsm.calls("C_UnwrapKey") == 0);
 }
 
 TEST_CASE("F8: a token that wants other parameters or another number of AES-GCM is refused") {

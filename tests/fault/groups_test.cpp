@@ -118,6 +118,7 @@ TEST_CASE("F20: slots that were renumbered are found again by their token") {
 
 TEST_CASE("F20: a list of slots that is empty at first is asked for again") {
   const FaultyVault scene(VaultSetup{.faults = {"slots_empty times=3"}});
+  CHECK(scene.fired_at_start.at("slots_empty") == 3);
   CHECK(scene.seals_and_opens());
   scene.hsm.apply("slots_empty times=3");
   scene.hsm.apply("kill all");
@@ -127,6 +128,7 @@ TEST_CASE("F20: a list of slots that is empty at first is asked for again") {
 
 TEST_CASE("F20: a list of slots that grows between two calls is read whole") {
   const FaultyVault scene(VaultSetup{.faults = {"slots_grow times=2"}});
+  CHECK(scene.fired_at_start.at("slots_grow") > 0);
   scene.hsm.apply("slots_grow times=2");
   scene.hsm.apply("kill all");
   CHECK(scene.seals_and_opens());
@@ -168,6 +170,36 @@ TEST_CASE("F20: a slot without its token is an error until the token is there") 
   CHECK(scene.seals_and_opens());
 }
 
+TEST_CASE("F20: a driver is not started anew for a token that is missing while another one of it works") {
+  const FaultyHsm hsm{{"one", "two"}};
+  auto provider = pkcs11_provider(hsm.host());
+  const auto here = memory_ring_store(), gone = memory_ring_store();
+  { const auto ring = KeyRing::create(gone, pkcs11_provider(hsm.host()), {.token = "two"}, RingPin::in_process()); }
+  auto vault =
+      std::make_optional<EnvelopeEncryptor>(KeyRing::create(here, provider, {.token = "one"}, RingPin::in_process()));
+  const auto open_gone = [&] {
+    return KeyRing::open(gone, pkcs11_provider(hsm.host()), RingPin::in_process(), {.deadline = milliseconds{5'000}});
+  };
+  const auto works = [&] { return vault->open(vault->seal(bytes_of("x"), kNoContext), kNoContext).text() == "x"; };
+  REQUIRE(works());
+  const auto sessions = hsm.open_sessions();
+  const FaultFor fault(hsm, "swap_labels two gone");
+  hsm.reset();
+  CHECK_THROWS_AS(EnvelopeEncryptor{open_gone()}.seal(bytes_of("x"), kNoContext), TokenUnavailableError);
+  CHECK(works());
+  CHECK(hsm.fired("swap_labels") > 0);
+  CHECK(hsm.calls("C_Finalize") == 0);
+  CHECK(hsm.calls("C_OpenSession") == 0);
+  CHECK(hsm.calls("C_Login") == 0);
+  CHECK(hsm.open_sessions() == sessions);
+  CHECK(hsm.counter("stale_handles") == 0);
+
+  vault.reset();
+  provider.reset();  // nobody is disturbed any more
+  CHECK_THROWS_AS(EnvelopeEncryptor{open_gone()}.seal(bytes_of("x"), kNoContext), TokenUnavailableError);
+  CHECK(hsm.calls("C_Finalize") == 1);
+}
+
 TEST_CASE("F21: a token that was away is used again, and no handle from before") {
   for (const char* const rv : {"CKR_TOKEN_NOT_PRESENT", "CKR_DEVICE_REMOVED"}) {
     INFO(rv);
@@ -177,6 +209,7 @@ TEST_CASE("F21: a token that was away is used again, and no handle from before")
     for (int tries = 0; tries < 100 && !scene.tries(); ++tries) scene.clock.move(milliseconds{1000});
     CHECK(scene.seals_and_opens());
     CHECK(scene.hsm.fired("removed") > 0);
+    CHECK(scene.hsm.fired("renumber") > 0);
     CHECK(scene.hsm.counter("wrong_pins") == 0);
     CHECK(scene.events(Event::Kind::TokenLost) >= 1);
     CHECK(scene.events(Event::Kind::TokenRecovered) >= 1);
@@ -189,5 +222,6 @@ TEST_CASE("F21: a token that was away while nobody looked has lost all handles")
   scene.hsm.apply("removed times=1");
   CHECK(scene.seals_and_opens());
   CHECK(scene.hsm.fired("removed") == 1);
+  CHECK(scene.hsm.fired("renumber") > 0);
   CHECK(scene.hsm.calls("C_Login") >= 1);
 }

@@ -277,10 +277,28 @@ TEST_CASE("F27: a driver that cannot lock is called by one thread at a time") {
   VaultSetup setup;
   setup.faults = {"fail C_Initialize CKR_CANT_LOCK times=1", "checker abort"};
   const FaultyVault scene(setup);
+  CHECK(scene.fired_at_start.at("fail") == 1);
   std::atomic<int> opened = 0;
   in_threads(8, [&](std::size_t) {
     for (int i = 0; i < 25; ++i) opened += scene.tries() ? 1 : 0;
   });
   CHECK(opened == 200);
   CHECK(scene.hsm.counter("threads_at_once") == 0);
+
+  // That the driver was started without locks, so that the checker would have seen it.
+  scene.hsm.apply("checker off");
+  CK_FUNCTION_LIST* list = nullptr;
+  REQUIRE(reinterpret_cast<CK_C_GetFunctionList>(scene.hsm.symbol("C_GetFunctionList"))(&list) == CKR_OK);
+  scene.hsm.apply("hang C_GetInfo forever times=1");
+  Threads careless;
+  careless.start([&] {
+    CK_INFO info{};
+    list->C_GetInfo(&info);
+  });
+  CHECK(eventually([&] { return scene.hsm.fired("hang") == 1; }));
+  CK_INFO info{};
+  CHECK(list->C_GetInfo(&info) == CKR_OK);
+  scene.hsm.apply("release");
+  careless.join();
+  CHECK(scene.hsm.counter("threads_at_once") == 1);
 }

@@ -1,5 +1,7 @@
 // Limits of sessions (F24), and tokens that are busy or full (F25).
 
+#include <hsmseal/pkcs11_session.hpp>
+
 #include "fault/faulty_vault.hpp"
 #include "token/in_threads.hpp"
 
@@ -47,8 +49,10 @@ TEST_CASE("F24: odd numbers of sessions that drivers report mean no limit") {
 
 TEST_CASE("F24: a token for two sessions serves many threads, and one for a single session is refused") {
   const FaultyVault scene(VaultSetup{.faults = {"session_max 2", "session_limit 2"}});
+  CHECK(scene.fired_at_start.at("session_max") > 0);
   CHECK(open_in_eight_threads(scene) == 400);
-  CHECK(scene.hsm.counter("open_sessions_at_most") <= 2);
+  CHECK(scene.hsm.counter("open_sessions_at_most") == 2);
+  CHECK(scene.hsm.fired("session_limit") == 0);  // nobody tries for more than the token said
 
   const FaultyHsm one;
   one.apply("session_max 1");
@@ -86,18 +90,21 @@ TEST_CASE("F24: sessions are lent in the order in which callers came") {
   CHECK(scene.hsm.fired("hang") == 1);
 }
 
-TEST_CASE("F24: a token that refuses read-only sessions is a typed error, and no PIN is lost") {
+TEST_CASE("F24: a token that refuses read-only sessions serves a ring, and who wants one gets a typed error") {
   const FaultyVault scene;
-  scene.hsm.apply("refuse_ro");
+  const FaultFor fault(scene.hsm, "refuse_ro");
   scene.hsm.apply("kill all");
-  try {
-    CHECK(scene.opens());
-  } catch (const TokenError& error) {
-    CHECK(error.function() == "C_OpenSession");
-  }
-  scene.hsm.apply("refuse_ro off");
   CHECK(scene.seals_and_opens());
+  CHECK(scene.hsm.calls("C_OpenSession") >= 2);
+  CHECK(scene.hsm.fired("refuse_ro") == 0);  // a ring wants none
+  CHECK(scene.hsm.calls("C_Login") == 1);
   CHECK(scene.hsm.counter("wrong_pins") == 0);
+  const auto error = error_of<TokenError>([&] {
+    return Pkcs11Session{scene.hsm.module(), {.label = "one"}, SessionMode::ReadOnly};
+  });
+  CHECK(error.function() == "C_OpenSession");
+  CHECK(error.rv() == CKR_FUNCTION_FAILED);
+  CHECK(scene.hsm.fired("refuse_ro") == 1);
 }
 
 TEST_CASE("F25: bursts of a busy token are waited out") {

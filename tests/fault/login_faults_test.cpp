@@ -86,6 +86,7 @@ TEST_CASE("F5: a corrected PIN is picked up without a restart") {
   CHECK(parts.hsm.calls("C_Login") == 2);
   CHECK(parts.hsm.counter("wrong_pins") == 1);
   CHECK(parts.hsm.counter("starts") == 1);
+  CHECK(parts.hsm.fired(flags ? "pin_tries" : "pin_flags_never") > 0);
 }
 
 TEST_CASE("F5: no PIN is sent to a token that says it may lock, unless the operator is sure") {
@@ -100,11 +101,11 @@ TEST_CASE("F5: no PIN is sent to a token that says it may lock, unless the opera
   CHECK(error.rv() == (wrong == 3 ? CKR_PIN_LOCKED : CKR_PIN_INCORRECT));
   CHECK_NAMES(error.what(), "C_Login was not called");
   CHECK(parts.hsm.calls("C_Login") == calls);
+  CHECK(parts.hsm.fired("pin_tries") > 0);
   parts.wrong.low_pin_count = LowPinCount::TryOnce;
   if (wrong == 3) {
     CHECK(parts.refused(parts.provider(parts.wrong)).rv() == CKR_PIN_LOCKED);
     CHECK(parts.hsm.calls("C_Login") == calls);
-    CHECK(parts.hsm.fired("F5") > 0);
   } else {
     CHECK(comes_back(EnvelopeEncryptor{parts.open(parts.wrong)}));
     CHECK(parts.hsm.calls("C_Login") == calls + 1);
@@ -125,7 +126,8 @@ TEST_CASE("F5: a PIN that is changed in the token while a program works is asked
   parts.hsm.tokens().write_file("changing.pin", "the-new-pin-4711\n");
   CHECK(comes_back(vault));
   CHECK(parts.hsm.calls("C_Login") == 2);
-  CHECK(parts.hsm.fired("F5") > 0);
+  CHECK(parts.hsm.fired("pin") == 1);
+  CHECK(parts.hsm.fired("lose_login") > 0);
 }
 
 TEST_CASE("F6: a token that says it is logged in and is not is not logged out, nor asked again in one operation") {

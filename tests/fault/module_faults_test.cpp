@@ -167,6 +167,7 @@ TEST_CASE("a PIN is changed by somebody else") {
   CHECK(token.login() == CKR_PIN_INCORRECT);
   CHECK(token.hsm.counter("wrong_pins") == 1);
   CHECK(token.login("the new one") == CKR_OK);
+  CHECK(token.hsm.fired("pin") == 1);
 }
 
 TEST_CASE("logins that answer otherwise") {
@@ -350,6 +351,7 @@ TEST_CASE("a session that was idle takes the device with it until a restart") {
   ::usleep(40'000);
   CHECK(session_info(token) == CKR_DEVICE_ERROR);
   CHECK(session_info(token, token.open()) == CKR_DEVICE_ERROR);
+  CHECK(token.hsm.fired("idle_dies") == 2);
   token.restart();
   CHECK(session_info(token) == CKR_OK);
 }

@@ -5,6 +5,7 @@
 #include <hsmseal/pkcs11_session.hpp>
 
 #include "fault/faulty_ring.hpp"
+#include "fault/faulty_vault.hpp"
 
 using namespace hsmseal;
 using namespace hsmseal::test;
@@ -46,6 +47,7 @@ TEST_CASE("F12: a buffer that is too small is grown, and the call repeated in th
   CHECK(parts.hsm.fired("exact_refused") == 0);  // the buffer has more room than that
   parts.hsm.apply("too_small times=1000");
   CHECK(error_of<TokenError>([&] { return vault.seal(bytes_of("x"), kNoContext); }).rv() == CKR_BUFFER_TOO_SMALL);
+  CHECK(parts.hsm.fired("too_small") > 2);
 }
 
 TEST_CASE("F13: a session whose operation stays active after a failure is not used again") {
@@ -69,6 +71,23 @@ TEST_CASE("F13: a session whose operation stays active after a failure is not us
       parts.hsm.reset();
       CHECK(come_back(vault, 4, 3) == 12);
       CHECK(parts.hsm.calls("C_CloseSession") == 0);  // no session is left in which an operation was active
+    }
+  }
+}
+
+TEST_CASE("F13: a driver that mixes an operation with one that stayed active is given no chance to") {
+  FaultyRing parts{both_policies()};
+  const EnvelopeEncryptor vault{parts.create()};
+  REQUIRE(comes_back(vault));
+  const FaultFor mixes(parts.hsm, "init_mixes");
+  for (const char* const function : {"C_Encrypt", "C_Decrypt"}) {
+    for (const char* const rv : {"CKR_GENERAL_ERROR", "CKR_HOST_MEMORY", "CKR_FUNCTION_FAILED"}) {
+      CAPTURE(function, rv);
+      parts.hsm.reset();
+      parts.hsm.apply(std::string{"stays_active "} + rv + " in=" + function);
+      CHECK(come_back(vault, 4, 5) == 20);
+      CHECK(parts.hsm.fired("stays_active") == 1);
+      CHECK(parts.hsm.fired("init_mixes") == 0);
     }
   }
 }
@@ -147,7 +166,9 @@ TEST_CASE("F15: random bytes of a token are drawn inside its limits, and what it
 
 TEST_CASE("F15: what a ring seals does not depend on random bytes of the token") {
   FaultyRing parts{both_policies(), std::chrono::milliseconds{10}};
-  parts.hsm.apply("random " + GENERATE(as<std::string>{}, "zeros", "repeated", "first8", "limits"));
+  const std::string how = GENERATE(as<std::string>{}, "zeros", "repeated", "first8", "limits");
+  CAPTURE(how);
+  parts.hsm.apply("random " + how);
   auto ring = parts.create();
   ring.add({.token = "one"});
   const EnvelopeEncryptor vault{ring};
@@ -158,4 +179,7 @@ TEST_CASE("F15: what a ring seals does not depend on random bytes of the token")
     all.emplace(sealed.begin() + 16, sealed.end());
   }
   CHECK(all.size() == 50);
+  // Only what keeps the token awake draws any, inside the limits.
+  CHECK(eventually([&] { return parts.hsm.calls("C_GenerateRandom") > 0; }));
+  CHECK((parts.hsm.fired("random") > 0) == (how != "limits"));
 }

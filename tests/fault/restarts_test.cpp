@@ -96,6 +96,8 @@ TEST_CASE("F22: C_Finalize waits until no call is inside, with eight threads") {
   mover.join();
   scene.hsm.apply("foreign_finalize off");
   CHECK(scene.hsm.fired("foreign_finalize") > 0);
+  CHECK(scene.hsm.fired("delay") > 0);
+  CHECK(scene.hsm.fired("renumber") > 0);
   CHECK(scene.hsm.calls("C_Finalize") > 0);
   CHECK(opened > 0);
   CHECK(scene.hsm.threads_in_one_session() == 0);
@@ -152,6 +154,7 @@ TEST_CASE("F23: a driver that somebody else started is never ended, and called b
   VaultSetup setup = patient();
   setup.faults = {"already_initialized", "not_thread_safe", "checker abort"};
   FaultyVault scene(setup);
+  CHECK(scene.fired_at_start.at("already_initialized") == 1);
   std::atomic<int> opened = 0;
   in_threads(8, [&](std::size_t) {
     for (int i = 0; i < 10; ++i) opened += scene.tries() ? 1 : 0;
@@ -179,5 +182,6 @@ TEST_CASE("F23: a start that was no start is seen, and repeated") {
   CHECK(scene.hsm.counter("wrong_pins") == 0);
 
   const FaultyVault from_the_start(VaultSetup{.faults = {"init_lies"}});
+  CHECK(from_the_start.fired_at_start.at("init_lies") == 1);
   CHECK(from_the_start.seals_and_opens());
 }

@@ -1,8 +1,12 @@
 // F1 to F4: handles, sessions and logins that are lost.
 
+#include <hsmseal/deadline.hpp>
 #include <hsmseal/pkcs11_session.hpp>
 
 #include "fault/faulty_ring.hpp"
+#include "fault/faulty_vault.hpp"
+#include "pkcs11/session_access.hpp"
+#include "token/token_keys.hpp"
 
 using namespace hsmseal;
 using namespace hsmseal::test;
@@ -69,6 +73,7 @@ TEST_CASE("F1: a restart while threads work names no stale handle and seals unde
     CHECK(parts.hsm.fired("F1") > 0);
     CHECK(parts.hsm.counter("starts") == 1);
     CHECK(parts.hsm.counter("stale_handles") == 0);
+    CHECK(parts.hsm.counter("stale_again") == 0);
     CHECK(parts.hsm.calls("C_Login") == 1);
     CHECK(parts.count(Event::Kind::DriverRestarted) == restart);
   }
@@ -101,8 +106,66 @@ TEST_CASE("F1: a new login that numbers the keys anew lets nothing be sealed und
   CHECK(parts.hsm.fired("lose_login") > 0);
   CHECK(parts.hsm.fired("F1") > 0);
   CHECK(sealed.size() == 160);
+  CHECK(parts.hsm.counter("stale_again") == 0);
   const EnvelopeEncryptor other{parts.elsewhere()};
   for (const Bytes& one : sealed) CHECK(other.open(one, kNoContext).text() == "x");
+}
+
+TEST_CASE("F1: no call is made with a handle from before a login, or of a key that was destroyed") {
+  const FaultyHsm hsm;
+  hsm.apply("renumber");
+  auto session = logged_in(hsm, "one");
+  const Bytes id = make_key(session, "first");
+  const Bytes other_id = make_key(session, "second");
+  const auto watch = pkcs11::SessionAccess::watch_handles(session);
+  const KeyHandle key = session.find_key({.id = id}).value();
+  const Bytes iv(12, std::byte{1});
+  const auto encrypt = [&] {
+    const pkcs11::SessionAccess::KeyUse use{session, watch, key};
+    return session.encrypt(key, {.iv = iv}, bytes_of("x"));
+  };
+  CHECK(encrypt().size() == 17);
+  KeyHandle other = session.find_key({.id = other_id}).value();
+  SECTION("a login") {
+    hsm.apply("lose_login");
+    other = logged_in(hsm, "one").find_key({.id = other_id}).value();
+    CHECK(hsm.fired("lose_login") == 1);
+    CHECK(other == key);  // what the old number names now
+  }
+  SECTION("a destruction") {
+    pkcs11::SessionAccess::destroy_key(session, key, id);
+    other = logged_in(hsm, "one").find_key({.id = make_key(session, "third")}).value();
+  }
+  hsm.reset();
+  const auto error = error_of<TokenError>(encrypt);
+  CHECK(error.function() == "C_EncryptInit");
+  CHECK(error.rv() == CKR_KEY_HANDLE_INVALID);
+  CHECK(hsm.calls("C_EncryptInit") == 0);
+  CHECK(hsm.counter("stale_handles") == 0);
+}
+
+TEST_CASE("F1: what a token answered while somebody logged in is not used") {
+  FaultyRing parts{HangPolicy::Direct};
+  const EnvelopeEncryptor vault{parts.create()};
+  REQUIRE(comes_back(vault));
+  parts.hsm.reset();
+  parts.hsm.apply("hang C_Encrypt forever times=1");
+  Bytes sealed;
+  Threads threads;
+  threads.start([&] { sealed = vault.seal(bytes_of("x"), kNoContext); });
+  CHECK(eventually([&] { return parts.hsm.fired("hang") == 1; }));
+  parts.hsm.apply("lose_login");
+  {
+    const Deadline soon{std::chrono::milliseconds{500}};  // the login waits for whoever is in a call, but not for ever
+    static_cast<void>(logged_in(parts.hsm, "one"));
+  }
+  parts.hsm.apply("release");
+  threads.join();
+  CHECK(parts.hsm.fired("lose_login") == 1);
+  CHECK(parts.hsm.calls("C_Login") == 1);
+  CHECK(parts.hsm.calls("C_FindObjectsInit") == 1);
+  CHECK(parts.hsm.calls("C_Encrypt") > 1);
+  CHECK(vault.open(sealed, kNoContext).text() == "x");
 }
 
 TEST_CASE("F2: sessions of an earlier life touch none that got their numbers after a restart") {
@@ -144,9 +207,27 @@ TEST_CASE("F3: a session that dies in a call is replaced, without a login") {
       CHECK(parts.hsm.fired("F3") == 1);
       CHECK(parts.hsm.calls("C_Login") == 0);
       CHECK(parts.hsm.calls("C_OpenSession") == 1);
+      CHECK(parts.hsm.calls("C_CloseSession") == 0);  // its number may be another's
+      CHECK(parts.hsm.counter("stale_again") == 0);
     }
   }
   CHECK(parts.count(Event::Kind::TokenLost) == 0);
+}
+
+TEST_CASE("F3: a session that its driver does not know any more is neither used nor closed") {
+  const FaultyHsm hsm;
+  for (const char* const rv : {"CKR_SESSION_HANDLE_INVALID", "CKR_SESSION_CLOSED"}) {
+    CAPTURE(rv);
+    auto session = std::make_optional(logged_in(hsm, "one"));
+    hsm.reset();
+    hsm.apply(std::string{"kill one "} + rv + " in=C_GetSessionInfo");
+    CHECK_FALSE(pkcs11::SessionAccess::answers(*session));
+    CHECK_FALSE(pkcs11::SessionAccess::answers(*session));
+    session.reset();
+    CHECK(hsm.fired("kill") == 1);
+    CHECK(hsm.calls_total() == 1);
+    CHECK(hsm.counter("stale_again") == 0);
+  }
 }
 
 TEST_CASE("F3: when all sessions die under a hundred threads, one login brings them back") {

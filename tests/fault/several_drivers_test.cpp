@@ -52,6 +52,7 @@ TEST_CASE("F29: a number that nobody knows is a typed error or overcome, from wh
   }
   for (const char* const rv : {"0x80000384", "0x81000071", "0x3E8"}) {
     const FaultyVault scene;
+    unsigned long fired = 0;
     for (const char* const function : kPath) {
       if (std::string_view(function) == "C_Login") continue;
       INFO(function << " " << rv << (after ? " after its effect" : ""));
@@ -59,9 +60,12 @@ TEST_CASE("F29: a number that nobody knows is a typed error or overcome, from wh
       scene.hsm.apply(std::string(after ? "fail_after " : "fail ") + function + " " + rv + " times=1");
       works_or_says_why([&] { return scene.opens_with(scene.another()); });
       works_or_says_why([&] { return scene.ring->add({.token = "one"}) != 0; });
+      CHECK(scene.hsm.fired("F29") == (scene.hsm.calls(function) == 0 ? 0 : 1));
+      fired += scene.hsm.fired("F29");
       scene.hsm.apply(std::string(after ? "fail_after " : "fail ") + function + " off");
       CHECK(scene.seals_and_opens());
     }
+    CHECK(fired >= 10);
   }
 }
 
@@ -119,6 +123,7 @@ TEST_CASE("F30: envelopes of a token that another driver also shows under this l
   const auto provider = pkcs11_provider(two.host(), one.setup.options);
   two.hsm.reset();
   CHECK_THROWS_AS(KeyRing::open(one.store, provider, one.pin), WrongKeyError);
+  CHECK(two.hsm.calls("C_GetTokenInfo") > 0);  // it was there, and looked at
   CHECK(two.hsm.calls("C_DecryptInit") == 0);
   CHECK(one.seals_and_opens());
   CHECK(two.seals_and_opens());
@@ -128,6 +133,7 @@ TEST_CASE("F30: a function that is missing from the list is an error, and not ne
   for (const char* const function : {"C_GenerateRandom", "C_Logout", "C_GetInfo", "C_WrapKey", "C_CloseAllSessions"}) {
     INFO(function);
     const FaultyVault scene(VaultSetup{.faults = {std::string("missing ") + function}});
+    CHECK(scene.fired_at_start.at("missing") > 0);
     CHECK(scene.seals_and_opens());
   }
   const FaultyVault scene;
@@ -142,6 +148,7 @@ TEST_CASE("F30: a function that is missing from the list is an error, and not ne
   CHECK_THROWS_AS(
       KeyRing::create(memory_ring_store(), pkcs11_provider(incomplete.host()), {.token = "one"}, RingPin::in_process()),
       InvalidArgumentError);
+  CHECK(incomplete.fired("missing") > 0);
 }
 
 TEST_CASE("F31: a mechanism that is listed and refused makes no set") {

@@ -30,6 +30,10 @@ enum class Direction { Encrypt, Decrypt };
                              Operation& operation);
 [[nodiscard]] bool any_gcm_fault();
 
+/// F13: begins anew while an operation is active, with the key, the IV and the associated data of that one.
+/// @returns false if this is not a driver that does so, or nothing is active.
+[[nodiscard]] bool begin_mixed(Direction direction, Operation& operation);
+
 /// C_Encrypt and C_Decrypt with AES-GCM while a fault of it is on.
 [[nodiscard]] CK_RV encrypt_gcm(Operation& operation, CK_BYTE* data, CK_ULONG size, CK_BYTE* output,
                                 CK_ULONG* output_size);

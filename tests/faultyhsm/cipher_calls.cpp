@@ -20,7 +20,9 @@ CK_RV init(Direction direction, CK_MECHANISM* mechanism, CK_OBJECT_HANDLE key) {
   const auto handle = real_object(key);
   auto* const real_init = direction == Direction::Encrypt ? real().C_EncryptInit : real().C_DecryptInit;
   if (mechanism == nullptr) return real_init(real_session(), mechanism, handle);
+  if (mechanism->mechanism != CKM_AES_GCM) ++state().other_ciphers;
   if (mechanism_is_refused(mechanism->mechanism)) return CKR_MECHANISM_INVALID;
+  if (begin_mixed(direction, operation)) return CKR_OK;
   CK_MECHANISM used = *mechanism;
   if (on(Fault::GcmMechanism)) {
     trigger(Fault::GcmMechanism).note();

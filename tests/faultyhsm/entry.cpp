@@ -185,6 +185,7 @@ unsigned long faultyhsm_counter(const char* name) {
     return total;
   }
   if (asked == "length_queries") return shared.length_queries;
+  if (asked == "other_ciphers") return shared.other_ciphers;
   if (asked == "threads_in_one_session") return shared.threads_in_one_session;
   if (asked == "threads_at_once") return shared.threads_at_once;
   if (asked == "stale_handles") return shared.stale_handles;
@@ -204,8 +205,8 @@ void faultyhsm_reset() {
   auto& shared = state();
   for (auto& calls : shared.calls) calls = 0;
   for (auto* const counter :
-       {&shared.length_queries, &shared.threads_in_one_session, &shared.threads_at_once, &shared.stale_handles,
-        &shared.stale_again, &shared.wrong_pins, &shared.starts, &shared.across_forks->calls,
+       {&shared.length_queries, &shared.other_ciphers, &shared.threads_in_one_session, &shared.threads_at_once,
+        &shared.stale_handles, &shared.stale_again, &shared.wrong_pins, &shared.starts, &shared.across_forks->calls,
         &shared.across_forks->finalized, &shared.across_forks->closed})
     *counter = 0;
   shared.tables.forget_most();

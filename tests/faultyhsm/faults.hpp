@@ -15,69 +15,70 @@ namespace faulty {
 
 // Every directive: its word, the faults of README.md it is about, its arguments, and how often it acts unless `times=`
 // says otherwise (0: until it is switched off). Of the arguments, `a|b` is one of these words, `?` may be left out.
-#define FAULTYHSM_DIRECTIVES(X)                                                  \
-  X(Fail, "fail", "F3 F25 F29", "function rv", 0)                                \
-  X(FailAfter, "fail_after", "F22 F29", "function rv", 0)                        \
-  X(Renumber, "renumber", "F1", "", 0)                                           \
-  X(Kill, "kill", "F3", "all|anchor|one rv?", 1)                                 \
-  X(LoseLogin, "lose_login", "F4", "", 1)                                        \
-  X(PinTries, "pin_tries", "F5", "number", 0)                                    \
-  X(PinFlagsNever, "pin_flags_never", "F5", "", 0)                               \
-  X(PinWrongRv, "pin_wrong_rv", "F5", "rv", 0)                                   \
-  X(Pin, "pin", "F5", "text text?", 0)                                           \
-  X(LoginAlready, "login_already", "F6", "", 0)                                  \
-  X(ProtectedPath, "protected_path", "F6", "text number?", 0)                    \
-  X(GcmIv, "gcm_iv", "F7", "writeback|append12|append16|prepend|replace", 0)     \
-  X(GcmNoAad, "gcm_no_aad", "F7", "", 0)                                         \
-  X(GcmNoTag, "gcm_no_tag", "F7", "", 0)                                         \
-  X(GcmPlain, "gcm_plain", "F7", "", 0)                                          \
-  X(GcmSame, "gcm_same", "F7", "", 0)                                            \
-  X(GcmLayout, "gcm_layout", "F8", "five|bits", 0)                               \
-  X(GcmMechanism, "gcm_mechanism", "F8", "mechanism", 0)                         \
-  X(GcmBadTag, "gcm_bad_tag", "F9", "rv", 0)                                     \
-  X(CbcPadGarbage, "cbc_pad_garbage", "F10", "", 0)                              \
-  X(CbcPadRv, "cbc_pad_rv", "F10", "rv", 0)                                      \
-  X(UnwrapLength, "unwrap_length", "F11", "needs|rejects", 0)                    \
-  X(KwpMechanism, "kwp_mechanism", "F11", "mechanism", 0)                        \
-  X(LengthQuery, "length_query", "F12", "over|under|zero|consumes|too_small", 0) \
-  X(TooSmall, "too_small", "F12", "number?", 1)                                  \
-  X(ExactRefused, "exact_refused", "F12", "", 0)                                 \
-  X(StaysActive, "stays_active", "F13", "rv?", 1)                                \
-  X(Output, "output", "F14", "function short|long|untouched|overrun", 0)         \
-  X(Random, "random", "F15", "limits|first8|zeros|repeated", 0)                  \
-  X(GenerateRejects, "generate_rejects", "F16", "attribute", 0)                  \
-  X(GenerateSets, "generate_sets", "F16", "attribute number", 0)                 \
-  X(Attribute, "attribute", "F17", "attribute unknown|minus_one|empty|wrong", 0) \
-  X(Find, "find", "F18", "duplicates|zero_one_two|stays_active", 0)              \
-  X(FindLimit, "find_limit", "F18", "number", 0)                                 \
-  X(LagMs, "lag_ms", "F19", "number", 0)                                         \
-  X(LagFinds, "lag_finds", "F19", "number", 0)                                   \
-  X(LagUnusable, "lag_unusable", "F19", "number", 0)                             \
-  X(Members, "members", "F19", "per_session|per_call", 0)                        \
-  X(MemberDies, "member_dies", "F19", "number rv?", 1)                           \
-  X(SlotsRenumber, "slots_renumber", "F20", "now|reinit", 0)                     \
-  X(SlotsEmpty, "slots_empty", "F20", "", 1)                                     \
-  X(SlotsGrow, "slots_grow", "F20", "", 1)                                       \
-  X(SwapLabels, "swap_labels", "F20", "text text", 0)                            \
-  X(OtherSerial, "other_serial", "F20", "text", 0)                               \
-  X(TokenAbsent, "token_absent", "F20", "", 0)                                   \
-  X(Removed, "removed", "F21", "rv?", 0)                                         \
-  X(InitFailsAfterFinalize, "init_fails_after_finalize", "F22", "rv", 1)         \
-  X(ForeignFinalize, "foreign_finalize", "F23", "", 1)                           \
-  X(AlreadyInitialized, "already_initialized", "F23", "", 1)                     \
-  X(InitLies, "init_lies", "F23", "", 1)                                         \
-  X(SessionLimit, "session_limit", "F24", "number", 0)                           \
-  X(SessionMax, "session_max", "F24", "number", 0)                               \
-  X(RefuseRo, "refuse_ro", "F24", "rv?", 0)                                      \
-  X(Delay, "delay", "F26", "function number", 0)                                 \
-  X(Hang, "hang", "F26", "function number", 0)                                   \
-  X(IdleDies, "idle_dies", "F26", "number rv?", 0)                               \
-  X(Checker, "checker", "F27", "abort", 0)                                       \
-  X(NotThreadSafe, "not_thread_safe", "F27", "", 0)                              \
-  X(Fork, "fork", "F28", "not_initialized", 0)                                   \
-  X(Missing, "missing", "F30", "function", 0)                                    \
-  X(MechanismRefused, "mechanism_refused", "F31", "mechanism", 0)                \
-  X(GarbageOut, "garbage_out", "F31", "", 0)                                     \
+#define FAULTYHSM_DIRECTIVES(X)                                                                 \
+  X(Fail, "fail", "F3 F25 F29", "function rv", 0)                                               \
+  X(FailAfter, "fail_after", "F22 F29", "function rv", 0)                                       \
+  X(Renumber, "renumber", "F1", "", 0)                                                          \
+  X(Kill, "kill", "F3", "all|anchor|one rv?", 1)                                                \
+  X(LoseLogin, "lose_login", "F4", "", 1)                                                       \
+  X(PinTries, "pin_tries", "F5", "number", 0)                                                   \
+  X(PinFlagsNever, "pin_flags_never", "F5", "", 0)                                              \
+  X(PinWrongRv, "pin_wrong_rv", "F5", "rv", 0)                                                  \
+  X(Pin, "pin", "F5", "text text?", 0)                                                          \
+  X(LoginAlready, "login_already", "F6", "", 0)                                                 \
+  X(ProtectedPath, "protected_path", "F6", "text number?", 0)                                   \
+  X(GcmIv, "gcm_iv", "F7", "writeback|append12|append16|prepend|replace|zeroed|null|longer", 0) \
+  X(GcmNoAad, "gcm_no_aad", "F7", "", 0)                                                        \
+  X(GcmNoTag, "gcm_no_tag", "F7", "", 0)                                                        \
+  X(GcmPlain, "gcm_plain", "F7", "", 0)                                                         \
+  X(GcmSame, "gcm_same", "F7", "", 0)                                                           \
+  X(GcmLayout, "gcm_layout", "F8", "five|bits", 0)                                              \
+  X(GcmMechanism, "gcm_mechanism", "F8", "mechanism", 0)                                        \
+  X(GcmBadTag, "gcm_bad_tag", "F9", "rv", 0)                                                    \
+  X(CbcPadGarbage, "cbc_pad_garbage", "F10", "", 0)                                             \
+  X(CbcPadRv, "cbc_pad_rv", "F10", "rv", 0)                                                     \
+  X(UnwrapLength, "unwrap_length", "F11", "needs|rejects", 0)                                   \
+  X(KwpMechanism, "kwp_mechanism", "F11", "mechanism", 0)                                       \
+  X(LengthQuery, "length_query", "F12", "over|under|zero|consumes|too_small", 0)                \
+  X(TooSmall, "too_small", "F12", "number?", 1)                                                 \
+  X(ExactRefused, "exact_refused", "F12", "", 0)                                                \
+  X(StaysActive, "stays_active", "F13", "rv?", 1)                                               \
+  X(InitMixes, "init_mixes", "F13", "", 0)                                                      \
+  X(Output, "output", "F14", "function short|long|untouched|overrun", 0)                        \
+  X(Random, "random", "F15", "limits|first8|zeros|repeated", 0)                                 \
+  X(GenerateRejects, "generate_rejects", "F16", "attribute", 0)                                 \
+  X(GenerateSets, "generate_sets", "F16", "attribute number", 0)                                \
+  X(Attribute, "attribute", "F17", "attribute unknown|minus_one|empty|wrong", 0)                \
+  X(Find, "find", "F18", "duplicates|zero_one_two|stays_active|twins", 0)                       \
+  X(FindLimit, "find_limit", "F18", "number", 0)                                                \
+  X(LagMs, "lag_ms", "F19", "number", 0)                                                        \
+  X(LagFinds, "lag_finds", "F19", "number", 0)                                                  \
+  X(LagUnusable, "lag_unusable", "F19", "number", 0)                                            \
+  X(Members, "members", "F19", "per_session|per_call", 0)                                       \
+  X(MemberDies, "member_dies", "F19", "number rv?", 1)                                          \
+  X(SlotsRenumber, "slots_renumber", "F20", "now|reinit", 0)                                    \
+  X(SlotsEmpty, "slots_empty", "F20", "", 1)                                                    \
+  X(SlotsGrow, "slots_grow", "F20", "", 1)                                                      \
+  X(SwapLabels, "swap_labels", "F20", "text text", 0)                                           \
+  X(OtherSerial, "other_serial", "F20", "text", 0)                                              \
+  X(TokenAbsent, "token_absent", "F20", "", 0)                                                  \
+  X(Removed, "removed", "F21", "rv?", 0)                                                        \
+  X(InitFailsAfterFinalize, "init_fails_after_finalize", "F22", "rv", 1)                        \
+  X(ForeignFinalize, "foreign_finalize", "F23", "", 1)                                          \
+  X(AlreadyInitialized, "already_initialized", "F23", "", 1)                                    \
+  X(InitLies, "init_lies", "F23", "", 1)                                                        \
+  X(SessionLimit, "session_limit", "F24", "number", 0)                                          \
+  X(SessionMax, "session_max", "F24", "number", 0)                                              \
+  X(RefuseRo, "refuse_ro", "F24", "rv?", 0)                                                     \
+  X(Delay, "delay", "F26", "function number", 0)                                                \
+  X(Hang, "hang", "F26", "function number", 0)                                                  \
+  X(IdleDies, "idle_dies", "F26", "number rv?", 0)                                              \
+  X(Checker, "checker", "F27", "abort", 0)                                                      \
+  X(NotThreadSafe, "not_thread_safe", "F27", "", 0)                                             \
+  X(Fork, "fork", "F28", "not_initialized", 0)                                                  \
+  X(Missing, "missing", "F30", "function", 0)                                                   \
+  X(MechanismRefused, "mechanism_refused", "F31", "mechanism", 0)                               \
+  X(GarbageOut, "garbage_out", "F31", "", 0)                                                    \
   X(NulPadded, "nul_padded", "F31", "", 0)
 
 // clang-format off
@@ -90,14 +91,14 @@ enum class Fault : std::size_t {
 
 // The words of a directive, in the order of the table.
 enum class Killed : unsigned long { All, Anchor, One };
-enum class GcmIv : unsigned long { Writeback, Append12, Append16, Prepend, Replace };
+enum class GcmIv : unsigned long { Writeback, Append12, Append16, Prepend, Replace, Zeroed, Null, Longer };
 enum class GcmLayout : unsigned long { Five, Bits };
 enum class UnwrapLength : unsigned long { Needs, Rejects };
 enum class LengthQuery : unsigned long { Over, Under, Zero, Consumes, TooSmall };
 enum class Output : unsigned long { Short, Long, Untouched, Overrun };
 enum class Random : unsigned long { Limits, First8, Zeros, Repeated };
 enum class ReadAs : unsigned long { Unknown, MinusOne, Empty, Wrong };
-enum class Find : unsigned long { Duplicates, ZeroOneTwo, StaysActive };
+enum class Find : unsigned long { Duplicates, ZeroOneTwo, StaysActive, Twins };
 enum class Members : unsigned long { PerSession, PerCall };
 enum class SlotsRenumber : unsigned long { Now, Reinit };
 

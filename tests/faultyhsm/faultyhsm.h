@@ -36,6 +36,7 @@ FAULTYHSM_API unsigned long faultyhsm_last_session(const char* c_function_name);
  * What was seen since the last reset:
  *   calls                   of all functions, forwarded or not
  *   length_queries          calls of C_Encrypt, C_Decrypt and C_Sign without an output buffer
+ *   other_ciphers           calls of C_EncryptInit and C_DecryptInit with another mechanism than CKM_AES_GCM
  *   threads_in_one_session  calls for a session that another thread was in
  *   threads_at_once         calls beside another one, though the driver was started without CKF_OS_LOCKING_OK or is
  *                           not_thread_safe

@@ -19,10 +19,21 @@ CK_RV find_all(CK_ATTRIBUTE* attributes, CK_ULONG count, std::vector<CK_OBJECT_H
   return rv;
 }
 
+/// F18: a search for a key finds its twins of other classes.
+std::vector<CK_ATTRIBUTE> without_class(const CK_ATTRIBUTE* attributes, CK_ULONG count) {
+  std::vector<CK_ATTRIBUTE> pattern;
+  if (attributes != nullptr) pattern.assign(attributes, attributes + count);
+  if (!on(Fault::Find) || word<Find>(Fault::Find) != Find::Twins) return pattern;
+  if (std::erase_if(pattern, [](const CK_ATTRIBUTE& one) { return one.type == CKA_CLASS; }) != 0)
+    trigger(Fault::Find).note();
+  return pattern;
+}
+
 /// F18: as many as the host finds in this search.
 void distort(std::vector<CK_OBJECT_HANDLE>& found) {
   const auto how = word<Find>(Fault::Find);
-  if (!on(Fault::Find) || how == Find::StaysActive || found.empty() || !fires(Fault::Find)) return;
+  if (!on(Fault::Find) || how == Find::StaysActive || how == Find::Twins || found.empty() || !fires(Fault::Find))
+    return;
   if (how == Find::Duplicates) {
     const auto once = found;
     found.insert(found.end(), once.begin(), once.end());
@@ -37,7 +48,8 @@ CK_RV find_objects_init(CK_SESSION_HANDLE, CK_ATTRIBUTE* attributes, CK_ULONG co
   auto& session = this_session();
   if (session.finding) return CKR_OPERATION_ACTIVE;
   std::vector<CK_OBJECT_HANDLE> found;
-  if (const CK_RV rv = find_all(attributes, count, found); rv != CKR_OK) return rv;
+  auto pattern = without_class(attributes, count);
+  if (const CK_RV rv = find_all(pattern.data(), pattern.size(), found); rv != CKR_OK) return rv;
   found.erase(std::remove_if(found.begin(), found.end(), [](CK_OBJECT_HANDLE one) { return !is_visible(one); }),
               found.end());
   distort(found);

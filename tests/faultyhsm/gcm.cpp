@@ -60,6 +60,11 @@ std::optional<Bytes> iv_for(const CK_GCM_PARAMS& parameters) {
     case GcmIv::Append12:
     case GcmIv::Prepend:
       return random_iv(kIvSize);
+    case GcmIv::Longer:
+      return random_iv(kLongIvSize);
+    case GcmIv::Zeroed:
+    case GcmIv::Null:
+      return given;
     case GcmIv::Replace:
       break;
   }
@@ -75,8 +80,32 @@ CK_RV begin(CK_SESSION_HANDLE session, Direction direction, Operation& operation
                                          : real().C_DecryptInit(session, &mechanism, operation.key);
 }
 
+/// What the caller finds of the IV in its own parameters.
+void tell_caller(Operation& operation) {
+  if (operation.callers == nullptr || operation.callers->pIv == nullptr) return;
+  CK_GCM_PARAMS& told = *operation.callers;
+  switch (word<GcmIv>(Fault::GcmIv)) {
+    case GcmIv::Writeback:
+      std::copy(operation.iv.begin(), operation.iv.end(), told.pIv);
+      return;
+    case GcmIv::Zeroed:
+      std::fill_n(told.pIv, told.ulIvLen, CK_BYTE{0});
+      return;
+    case GcmIv::Null:
+      told.pIv = nullptr;
+      told.ulIvLen = told.ulIvBits = 0;
+      return;
+    case GcmIv::Longer:
+      told.ulIvLen = operation.iv.size();
+      told.ulIvBits = told.ulIvLen * 8;
+      return;
+    default:
+      return;
+  }
+}
+
 /// Where the IV goes, and what else is not as it was asked for.
-Bytes as_put_out(const Operation& operation, const CK_BYTE* data, CK_ULONG size, Bytes sealed) {
+Bytes as_put_out(Operation& operation, const CK_BYTE* data, CK_ULONG size, Bytes sealed) {
   if (on(Fault::GcmPlain) && fires(Fault::GcmPlain)) std::copy(data, data + size, sealed.begin());
   if (on(Fault::GcmSame)) {
     static auto* const mutex = new std::mutex;
@@ -90,8 +119,7 @@ Bytes as_put_out(const Operation& operation, const CK_BYTE* data, CK_ULONG size,
   if (rule == GcmIv::Append12 || rule == GcmIv::Append16)
     sealed.insert(sealed.end(), operation.iv.begin(), operation.iv.end());
   if (rule == GcmIv::Prepend) sealed.insert(sealed.begin(), operation.iv.begin(), operation.iv.end());
-  if (rule == GcmIv::Writeback && operation.callers_iv != nullptr)
-    std::copy(operation.iv.begin(), operation.iv.end(), operation.callers_iv);
+  tell_caller(operation);
   return sealed;
 }
 
@@ -125,7 +153,7 @@ std::optional<Bytes> decrypted_unchecked(Operation& operation, CK_BYTE* data, CK
 
 bool any_gcm_fault() {
   for (const Fault fault : {Fault::GcmIv, Fault::GcmNoAad, Fault::GcmNoTag, Fault::GcmPlain, Fault::GcmSame,
-                            Fault::GcmLayout, Fault::GcmBadTag}) {
+                            Fault::GcmLayout, Fault::GcmBadTag, Fault::InitMixes}) {
     if (on(fault)) return true;
   }
   return false;
@@ -138,7 +166,8 @@ CK_RV init_gcm(Direction direction, const CK_MECHANISM& mechanism, CK_OBJECT_HAN
   operation.mechanism = CKM_AES_GCM;
   operation.key = key;
   operation.tag_bits = given.ulTagBits;
-  operation.callers_iv = given.pIv;
+  if (mechanism.ulParameterLen == sizeof(CK_GCM_PARAMS))
+    operation.callers = static_cast<CK_GCM_PARAMS*>(mechanism.pParameter);
   operation.altered = true;
   if (direction == Direction::Encrypt) {
     const auto iv = iv_for(given);
@@ -153,6 +182,16 @@ CK_RV init_gcm(Direction direction, const CK_MECHANISM& mechanism, CK_OBJECT_HAN
     operation.aad.assign(given.pAAD, given.pAAD + given.ulAADLen);
   }
   return begin(real_session(), direction, operation);
+}
+
+bool begin_mixed(Direction direction, Operation& operation) {
+  if (!operation.altered || !on(Fault::InitMixes) || !fires(Fault::InitMixes)) return false;
+  CK_BYTE nothing = 0;
+  Bytes unseen(64);  // ends what is active in the real driver
+  CK_ULONG unseen_size = unseen.size();
+  auto* const end = direction == Direction::Encrypt ? real().C_Encrypt : real().C_Decrypt;
+  static_cast<void>(end(real_session(), &nothing, 1, unseen.data(), &unseen_size));
+  return begin(real_session(), direction, operation) == CKR_OK;
 }
 
 CK_RV encrypt_gcm(Operation& operation, CK_BYTE* data, CK_ULONG size, CK_BYTE* output, CK_ULONG* output_size) {

@@ -71,6 +71,7 @@ void add_pin_flags(CK_SLOT_ID slot_id, CK_FLAGS& flags) {
     trigger(Fault::PinFlagsNever).note();
     return;
   }
+  trigger(Fault::PinTries).note();
   const auto tries = trigger(Fault::PinTries).number();
   flags |= CKF_USER_PIN_COUNT_LOW;
   if (wrong + 1 == tries) flags |= CKF_USER_PIN_FINAL_TRY;

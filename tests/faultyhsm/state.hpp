@@ -29,8 +29,8 @@ struct Operation {
   Bytes iv;                         ///< of GCM: the real one
   Bytes aad;
   CK_ULONG tag_bits = 0;
-  CK_BYTE* callers_iv = nullptr;
-  bool altered = false;  ///< some fault of GCM is on
+  CK_GCM_PARAMS* callers = nullptr;  ///< where the caller may be told of the IV
+  bool altered = false;              ///< some fault of GCM is on
 };
 
 /// A session as the host knows it, under a number of its own.
@@ -173,6 +173,7 @@ struct State {
   std::array<std::atomic<unsigned long>, kFunctions> calls{};
   std::array<std::atomic<unsigned long>, kFunctions> last_sessions{};
   std::atomic<unsigned long> length_queries{0};
+  std::atomic<unsigned long> other_ciphers{0};
   std::atomic<unsigned long> threads_in_one_session{0};
   std::atomic<unsigned long> threads_at_once{0};  ///< though the driver was not to be used so
   std::atomic<unsigned long> stale_handles{0};
