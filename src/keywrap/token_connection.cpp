@@ -39,20 +39,6 @@ std::optional<platform::PathLock> one_start_at_a_time(const std::filesystem::pat
   }
 }
 
-/// Whether a mean of recovery is meant, and not the caller or the operator.
-bool is_rung(Reaction reaction) {
-  switch (reaction) {
-    case Reaction::Proceed:
-    case Reaction::BadData:
-    case Reaction::Refuse:
-    case Reaction::AskOperator:
-    case Reaction::GrowBuffer:
-      return false;
-    default:
-      return true;
-  }
-}
-
 }  // namespace
 
 TokenConnection::TokenConnection(std::string alias, TokenBinding binding, DriverOptions driver,
@@ -225,7 +211,7 @@ Reaction TokenConnection::next_rung(const TokenError& error, unsigned tries) {
   const bool login = error.function() == "C_Login";
   const Reaction rung = pkcs11::reaction(login ? "C_OpenSession" : error.function(), error.rv(), attempt(0));
   ++strikes_;
-  if (!is_rung(rung)) throw;
+  if (!pkcs11::is_rung(rung)) throw;
   if (login) {
     // Not again in this flight: should the PIN be wrong after all, each try counts.
     const std::scoped_lock lock{mutex_};

@@ -246,28 +246,6 @@ static_assert(every_row_is_reached());
 static_assert(every_fault_has_a_number());
 static_assert(unclear_answers_are_harmless());
 
-/// Whether the same call, unchanged, may then succeed without a person.
-constexpr bool may_recover(Reaction reaction) noexcept {
-  switch (reaction) {
-    case Proceed:
-    case BadData:
-    case Refuse:
-    case AskOperator:
-    case GrowBuffer:
-    case FindKey:  // the handle stays stale: its holder has to look the key up
-      return false;
-    case Pause:
-    case Shrink:
-    case NewSession:
-    case Prove:
-    case NewLogin:
-    case NewSlot:
-    case Restart:
-      break;
-  }
-  return true;
-}
-
 }  // namespace
 
 Reaction reaction(std::string_view function, std::uint64_t rv, Attempt attempt) noexcept {
@@ -278,7 +256,8 @@ Reaction reaction(std::string_view function, std::uint64_t rv, Attempt attempt) 
 bool retryable(std::string_view function, std::uint64_t rv) noexcept {
   // Somebody at the token said no, and is not asked again unbidden.
   if ((traits_of(function) & JudgesPin) != 0 && fault_of(rv) == Fault::Canceled) return false;
-  return may_recover(reaction(function, rv, Attempt::First));
+  const Reaction first = reaction(function, rv, Attempt::First);
+  return is_rung(first) && first != FindKey;  // a stale handle stays stale: its holder has to look the key up
 }
 
 bool lost_sight(const TokenError& error) noexcept {

@@ -24,6 +24,9 @@ enum class Reaction {
   Restart,      ///< C_Finalize and C_Initialize, if hsmseal may; then as NewSlot
 };
 
+/// Whether it is a means of recovery, and nothing for the caller or the operator to do.
+[[nodiscard]] constexpr bool is_rung(Reaction reaction) noexcept { return reaction > Reaction::GrowBuffer; }
+
 /// How often it went wrong without a success in between.
 enum class Attempt { First, Second, Later };
 
