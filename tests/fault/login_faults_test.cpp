@@ -158,7 +158,7 @@ TEST_CASE(
   parts.hsm.apply("protected_path " + parts.hsm.tokens().pin("one") + " 60000");
   const auto provider = parts.provider(pad);
   const auto open = [&] { return KeyRing::open(parts.store, provider, RingPin::in_process()); };
-  for (int i = 0; i < 2; ++i) {
+  for (int i = 0; i < 2 || (parts.hsm.fired("F6") == 0 && i < 100); ++i) {
     const Deadline soon{std::chrono::milliseconds{30}};
     CHECK_THROWS_AS(open(), TokenUnavailableError);
   }
