@@ -198,7 +198,7 @@ Result DescribedWrapper::with_key(TokenConnection& token, const std::function<Re
 
 std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::found_in(const std::shared_ptr<Life>& life) {
   Memory& mine = memory();
-  const auto search = std::make_shared<Flight>();
+  std::shared_ptr<Flight> search;
   {
     std::unique_lock lock{mine.mutex};
     while (mine.search && mine.searched_in == life) {
@@ -210,7 +210,7 @@ std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::found_in(const std::s
       if (!landed && mine.search == others) mine.search.reset();
     }
     if (mine.key && mine.key->life() == life && mine.key->current()) return mine.key;
-    mine.search = search;
+    search = mine.search = std::make_shared<Flight>();
     mine.searched_in = life;
   }
   try {

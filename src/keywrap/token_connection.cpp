@@ -102,7 +102,7 @@ void TokenConnection::check_identity(const TokenInfo& found, const Identity* exp
 // --- one flight for all who need a connection ------------------------------------------------------------------------
 
 std::shared_ptr<Life> TokenConnection::connect(const Identity* expected, Version version) {
-  const auto mine = std::make_shared<Flight>();
+  std::shared_ptr<Flight> mine;
   Reaction rung{};
   Grounds grounds;
   {
@@ -121,7 +121,7 @@ std::shared_ptr<Life> TokenConnection::connect(const Identity* expected, Version
       lock.lock();
       if (!landed && flight_ == others) flight_.reset();
     }
-    flight_ = mine;
+    mine = flight_ = std::make_shared<Flight>();
     rung = std::exchange(rung_, Reaction::NewLogin);
     grounds = grounds_;
   }
