@@ -5,7 +5,6 @@
 
 using namespace hsmseal;
 using namespace hsmseal::test;
-using Catch::Matchers::Contains;
 
 namespace {
 
@@ -132,7 +131,7 @@ TEST_CASE("F17: a new key that does not show its id may be another key, and is n
     {
       const FaultFor fault(scene.hsm, std::string("attribute CKA_ID ") + how);
       const auto error = error_of<WrongKeyError>([&] { return scene.ring->add({.token = "one"}); });
-      CHECK_THAT(error.what(), Contains("stays in the token, unused"));
+      CHECK(std::string_view(error.what()).find("stays in the token, unused") != std::string_view::npos);
       CHECK(scene.hsm.fired("attribute") > 0);
       CHECK(scene.hsm.calls("C_DestroyObject") == 0);
     }
