@@ -137,7 +137,14 @@ OpenCryptoki::OpenCryptoki() : pin_(seven_digits()) {
 }
 
 void OpenCryptoki::start_daemon() const {
-  run("pkcsslotd > /dev/null 2>&1");
+  // Seen to fail once in 500 starts, for no reason that could be found; no test is about its first try.
+  constexpr const char* kSaid = "/run/pkcsslotd.output";
+  const std::string start = fmt::format("pkcsslotd >> {} 2>&1", kSaid);
+  constexpr int kTries = 3;
+  int tries = 1;
+  while (std::system(start.c_str()) != 0) {
+    if (tries++ == kTries) throw std::runtime_error("pkcsslotd does not start: " + content_of(kSaid));
+  }
   wait_until("openCryptoki's daemon runs", [] { return daemon() != 0 && fs::exists("/run/pkcsslotd.socket"); });
 }
 
