@@ -53,15 +53,33 @@ enum class WrapAlgorithm : std::uint8_t {
   Aes256Gcm = 1,  ///< AES-256-GCM, 16-byte tag (NIST SP 800-38D)
 };
 
-/// Who makes the IV of an AES-GCM encryption in the token.
+/// Who makes the IV of an AES-GCM encryption in the token, and where it is found.
 enum class IvRule : std::uint8_t {
-  Caller,  ///< hsmseal makes 12 random bytes, the token uses them unchanged
+  Caller,         ///< hsmseal makes 12 random bytes, the token uses them unchanged
+  TokenWrites,    ///< the token wants a buffer of zeros and writes its IV there (AWS CloudHSM, Google kmsp11)
+  TokenAppends,   ///< the token wants no buffer and puts its IV behind the tag (Luna in FIPS mode)
+  TokenPrepends,  ///< the token wants a buffer of zeros and puts its IV before the ciphertext (CKM_CLOUDHSM_AES_GCM)
+};
+
+/// Which CK_GCM_PARAMS a driver reads.
+enum class GcmParameters : std::uint8_t {
+  WithIvBits,     ///< six fields, with ulIvBits (PKCS#11 2.40, section 2.12.2, as its header has it)
+  WithoutIvBits,  ///< five fields, as that section's text has it
+};
+
+/// How a token does AES-GCM.
+struct GcmForm {
+  IvRule iv_rule = IvRule::Caller;                       ///< who makes the IV
+  std::uint32_t iv_bytes = 12;                           ///< the IV's size: 12 or 16
+  std::uint64_t mechanism = 0x1087;                      ///< CKM_AES_GCM, or a vendor's number
+  GcmParameters parameters = GcmParameters::WithIvBits;  ///< the layout
+  auto operator<=>(const GcmForm&) const = default;
 };
 
 /// How a token is asked to wrap; found by real operations when a set is added.
 struct WrapProfile {
   WrapAlgorithm algorithm = WrapAlgorithm::Aes256Gcm;  ///< what protects the data keys
-  IvRule iv_rule = IvRule::Caller;                     ///< as it was found to work
+  GcmForm gcm;                                         ///< as it was found to work
   std::uint32_t max_plaintext = 4096;  ///< the most bytes one call may encrypt; the ceiling of Suite::Token
   auto operator<=>(const WrapProfile&) const = default;
 };

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include <hsmseal/credential_set.hpp>
 #include <hsmseal/export.hpp>
 #include <hsmseal/pin_source.hpp>
 #include <hsmseal/pkcs11_module.hpp>
@@ -77,10 +78,11 @@ struct KeyAttributes {
   std::optional<bool> derive;                ///< CKA_DERIVE
 };
 
-/// CKM_AES_GCM with a 16-byte tag and the caller's IV (NIST SP 800-38D). An IV must never serve twice under one key.
+/// AES-GCM with a 16-byte tag (NIST SP 800-38D). An IV must never serve twice under one key.
 struct AesGcm {
-  ByteView iv = {};   ///< 1 to 256 bytes; 12 is what every token takes
+  ByteView iv = {};   ///< 1 to 256 bytes, of which 12 is what every token takes; empty where the token makes it
   ByteView aad = {};  ///< associated data; may be empty
+  GcmForm form = {};  ///< how this token does it
 };
 
 /// How sign() makes a MAC.
@@ -143,11 +145,17 @@ class HSMSEAL_API Pkcs11Session {
   [[nodiscard]] KeyAttributes attributes(KeyHandle key);
 
   /// C_EncryptInit and C_Encrypt, no length query.
-  /// @returns ciphertext of the size of `plaintext`, then the tag (16 bytes).
-  /// @throws TokenError  the call failed, or the token returned another length or changed the IV.
+  /// A driver that is asked with another IvRule than its own may encrypt under an IV of zeros or of no bytes, or crash:
+  /// ask with a rule that its vendor documents.
+  ///
+  /// @returns ciphertext of the size of `plaintext`, then the tag (16 bytes); before them the IV if the token made it.
+  /// @throws InvalidArgumentError  an IV of another size, or one where the token makes it.
+  /// @throws TokenError  the call failed, or the token returned another length, changed the caller's IV, or used one of
+  ///         zeros.
   [[nodiscard]] Bytes encrypt(KeyHandle key, const AesGcm& mechanism, ByteView plaintext);
 
   /// C_DecryptInit and C_Decrypt, no length query.
+  /// @param mechanism  with the IV, whoever made it.
   /// @throws TokenError  the call failed, which includes a tag that does not match: drivers disagree about its CK_RV.
   [[nodiscard]] SecretBytes decrypt(KeyHandle key, const AesGcm& mechanism, ByteView ciphertext);
 

@@ -221,8 +221,8 @@ template <typename Attempt>
 KeyDescription once_copied(const Attempt& attempt) {
   const auto last = std::min(Deadline::current(), std::chrono::steady_clock::now() + kReplicationTime);
   auto pause = std::chrono::milliseconds{50};
+  std::exception_ptr refusal;  // of any attempt: a key that is not found amid trouble is trouble
   for (;;) {
-    std::exception_ptr refusal;
     try {
       if (auto description = attempt()) return *std::move(description);
     } catch (const TokenError& error) {

@@ -188,62 +188,131 @@ void Pkcs11Session::login(const PinSource& pin, LowPinCount low_pin_count) {
 
 namespace {
 
-/// CKM_AES_GCM with its parameters, over a copy of the IV that shows whether the token gave back another.
+/// CK_GCM_PARAMS as the text of PKCS#11 2.40 has it.
+struct GcmParametersWithoutIvBits {
+  CK_BYTE_PTR iv;
+  CK_ULONG iv_bytes;
+  CK_BYTE_PTR aad;
+  CK_ULONG aad_bytes;
+  CK_ULONG tag_bits;
+};
+
+/// AES-GCM with its parameters, over a buffer that shows whether the token gave back another IV.
 class GcmMechanism {
  public:
-  explicit GcmMechanism(const AesGcm& gcm) : iv_(gcm.iv.begin(), gcm.iv.end()) {
-    if (gcm.iv.empty() || gcm.iv.size() > 256) throw InvalidArgumentError("an AES-GCM IV has 1 to 256 bytes");
-    parameters_.pIv = pkcs11::out(iv_);
-    parameters_.ulIvLen = size_of(iv_);
-    parameters_.ulIvBits = size_of(iv_) * 8;
-    parameters_.pAAD = gcm.aad.empty() ? nullptr : in(gcm.aad);
-    parameters_.ulAADLen = size_of(gcm.aad);
-    parameters_.ulTagBits = kTagBytes * 8;
+  /// @param iv  empty: no buffer; a token that makes an IV is still told its size.
+  GcmMechanism(const AesGcm& gcm, Bytes iv) : iv_(std::move(iv)), form_(gcm.form) {
+    CK_BYTE_PTR const buffer = iv_.empty() ? nullptr : pkcs11::out(iv_);
+    CK_BYTE_PTR const aad = gcm.aad.empty() ? nullptr : in(gcm.aad);
+    const CK_ULONG iv_bytes = iv_.empty() ? CK_ULONG{form_.iv_bytes} : size_of(iv_);
+    six_ = {buffer, size_of(iv_), iv_bytes * 8, aad, size_of(gcm.aad), kTagBytes * 8};
+    five_ = {buffer, size_of(iv_), aad, size_of(gcm.aad), kTagBytes * 8};
+    mechanism_.mechanism = static_cast<CK_MECHANISM_TYPE>(form_.mechanism);
+    if (in_six_fields()) {
+      mechanism_.pParameter = &six_;
+      mechanism_.ulParameterLen = sizeof(six_);
+    } else {
+      mechanism_.pParameter = &five_;
+      mechanism_.ulParameterLen = sizeof(five_);
+    }
   }
   GcmMechanism(const GcmMechanism&) = delete;
   GcmMechanism& operator=(const GcmMechanism&) = delete;
   ~GcmMechanism() = default;
 
   [[nodiscard]] CK_MECHANISM* get() noexcept { return &mechanism_; }
-  [[nodiscard]] bool iv_is(ByteView iv) const {
-    const bool told_of_another = parameters_.pIv != pkcs11::in(iv_) || parameters_.ulIvLen != iv_.size();
-    return !told_of_another && std::ranges::equal(iv_, iv);
+  [[nodiscard]] const Bytes& iv() const noexcept { return iv_; }
+
+  /// Whether the driver left the buffer where, and as long as, it was.
+  [[nodiscard]] bool same_buffer() const noexcept {
+    CK_BYTE_PTR const buffer = in_six_fields() ? six_.pIv : five_.iv;
+    const CK_ULONG size = in_six_fields() ? six_.ulIvLen : five_.iv_bytes;
+    return buffer == (iv_.empty() ? nullptr : pkcs11::in(iv_)) && size == iv_.size();
   }
 
  private:
+  [[nodiscard]] bool in_six_fields() const noexcept { return form_.parameters == GcmParameters::WithIvBits; }
+
   Bytes iv_;
-  CK_GCM_PARAMS parameters_{};
-  CK_MECHANISM mechanism_{CKM_AES_GCM, &parameters_, sizeof(parameters_)};
+  const GcmForm form_;
+  CK_GCM_PARAMS six_{};
+  GcmParametersWithoutIvBits five_{};
+  CK_MECHANISM mechanism_{};
 };
+
+/// What the token gets as its IV buffer when it encrypts.
+Bytes iv_buffer(const AesGcm& gcm) {
+  if (gcm.form.iv_rule == IvRule::Caller) {
+    if (gcm.iv.empty() || gcm.iv.size() > 256) throw InvalidArgumentError("an AES-GCM IV has 1 to 256 bytes");
+    return {gcm.iv.begin(), gcm.iv.end()};
+  }
+  if (!gcm.iv.empty()) throw InvalidArgumentError("an IV was given where the token makes it");
+  if (gcm.form.iv_bytes != 12 && gcm.form.iv_bytes != 16) {
+    throw InvalidArgumentError("an AES-GCM IV that a token makes has 12 or 16 bytes");
+  }
+  return gcm.form.iv_rule == IvRule::TokenAppends ? Bytes{} : Bytes(gcm.form.iv_bytes);
+}
+
+bool all_zeros(ByteView bytes) {
+  return std::ranges::all_of(bytes, [](std::byte one) { return one == std::byte{0}; });
+}
+
+/// The driver's output with an IV of the token's own in front.
+Bytes with_iv_first(const GcmForm& form, const Bytes& written, ByteView output) {
+  Bytes result;
+  result.reserve(form.iv_bytes + output.size());
+  const auto append = [&](ByteView part) { result.insert(result.end(), part.begin(), part.end()); };
+  if (form.iv_rule == IvRule::TokenWrites) {
+    append(written);
+    append(output);
+  } else if (form.iv_rule == IvRule::TokenAppends) {
+    append(output.last(form.iv_bytes));
+    append(output.first(output.size() - form.iv_bytes));
+  } else {
+    append(output);
+  }
+  return result;
+}
 
 }  // namespace
 
 Bytes Pkcs11Session::encrypt(KeyHandle key, const AesGcm& mechanism, ByteView plaintext) {
   state_->check_usable();
-  GcmMechanism gcm{mechanism};
-  Bytes ciphertext(plaintext.size() + kTagBytes + kSpareBytes);
+  const GcmForm& form = mechanism.form;
+  const bool callers_iv = form.iv_rule == IvRule::Caller;
+  GcmMechanism gcm{mechanism, iv_buffer(mechanism)};
+  const bool iv_in_output = form.iv_rule == IvRule::TokenAppends || form.iv_rule == IvRule::TokenPrepends;
+  const std::size_t due = plaintext.size() + kTagBytes + (iv_in_output ? form.iv_bytes : 0);
+  Bytes output(due + kSpareBytes);
   state_->must("C_EncryptInit", &CK_FUNCTION_LIST::C_EncryptInit, gcm.get(), static_cast<CK_OBJECT_HANDLE>(key.value));
-  const CK_ULONG size = state_->must_fill("C_Encrypt", &CK_FUNCTION_LIST::C_Encrypt, plaintext, ciphertext);
-  if (size != plaintext.size() + kTagBytes) {
-    state_->broken_promise("C_Encrypt", fmt::format("{} bytes for {} bytes of plaintext, where {} were due", size,
-                                                    plaintext.size(), plaintext.size() + kTagBytes));
+  const CK_ULONG size = state_->must_fill("C_Encrypt", &CK_FUNCTION_LIST::C_Encrypt, plaintext, output);
+  if (size != due) {
+    state_->broken_promise(
+        "C_Encrypt", fmt::format("{} bytes for {} bytes of plaintext, where {} were due", size, plaintext.size(), due));
   }
-  if (!gcm.iv_is(mechanism.iv)) state_->broken_promise("C_Encrypt", "used another IV than the caller's");
-  const auto tag = ByteView{ciphertext}.subspan(plaintext.size(), kTagBytes);
-  if (std::ranges::count(tag, std::byte{0}) == kTagBytes) {
-    state_->broken_promise("C_Encrypt", "left its buffer as it was");
+  if (!gcm.same_buffer() || (callers_iv && !std::ranges::equal(gcm.iv(), mechanism.iv))) {
+    state_->broken_promise("C_Encrypt", "used another IV than the caller's");
   }
-  ciphertext.resize(size);
-  return ciphertext;
+  output.resize(size);
+  Bytes result = callers_iv ? std::move(output) : with_iv_first(form, gcm.iv(), output);
+  if (!callers_iv && all_zeros(ByteView{result}.first(form.iv_bytes))) {
+    state_->broken_promise("C_Encrypt", "made no IV of its own");
+  }
+  if (all_zeros(ByteView{result}.last(kTagBytes))) state_->broken_promise("C_Encrypt", "left its buffer as it was");
+  return result;
 }
 
 SecretBytes Pkcs11Session::decrypt(KeyHandle key, const AesGcm& mechanism, ByteView ciphertext) {
   state_->check_usable();
-  if (ciphertext.size() < kTagBytes)
+  if (mechanism.iv.empty() || mechanism.iv.size() > 256) {
+    throw InvalidArgumentError("an AES-GCM IV has 1 to 256 bytes");
+  }
+  if (ciphertext.size() < kTagBytes) {
     throw InvalidArgumentError("AES-GCM ciphertext has at least the 16 bytes of its tag");
+  }
   // A buffer that comes back as it was may hold a plaintext that looks like it, but not like both of two fillings.
   for (const std::byte filling : {std::byte{0x5a}, std::byte{0xa5}}) {
-    GcmMechanism gcm{mechanism};
+    GcmMechanism gcm{mechanism, {mechanism.iv.begin(), mechanism.iv.end()}};
     SecretBytes plaintext{ciphertext.size() + kSpareBytes};
     std::ranges::fill(plaintext.writable(), filling);
     state_->must("C_DecryptInit", &CK_FUNCTION_LIST::C_DecryptInit, gcm.get(),

@@ -1,5 +1,7 @@
 // F7 to F11: AES-GCM that is not as the standard has it, and answers to bytes that do not open.
 
+#include <hsmseal/pkcs11_session.hpp>
+
 #include "fault/faulty_ring.hpp"
 
 using namespace hsmseal;
@@ -154,4 +156,54 @@ TEST_CASE("F9: a thousand corrupted envelopes disturb nobody") {
   CHECK(parts.hsm.calls("C_Login") + parts.hsm.calls("C_Initialize") + parts.hsm.calls("C_Finalize") == 0);
   CHECK(parts.count(Event::Kind::TokenLost) == 0);
   CHECK(parts.count(Event::Kind::CircuitOpened) == 0);
+}
+
+TEST_CASE(
+    "F7, F8: a session encrypts as the token does, whoever makes the IV, wherever it goes and however it is asked") {
+  const FaultyHsm hsm;
+  const auto module = Pkcs11Module::load(hsm.driver());
+  Pkcs11Session session{module, {.label = "one"}};
+  session.login(hsm.binding("one").pin);
+  const auto key = session.generate_aes_key({.id = Bytes(16, std::byte{7}), .lifetime = KeyLifetime::Session});
+  struct Case {
+    const char* faults;
+    GcmForm form;
+    const char* group;
+  };
+  const auto rule = GENERATE(values<Case>({
+      {"gcm_iv writeback", {.iv_rule = IvRule::TokenWrites}, "F7"},
+      {"gcm_iv append12", {.iv_rule = IvRule::TokenAppends}, "F7"},
+      {"gcm_iv append16", {.iv_rule = IvRule::TokenAppends, .iv_bytes = 16}, "F7"},
+      {"gcm_iv prepend", {.iv_rule = IvRule::TokenPrepends}, "F7"},
+      {"gcm_layout five", {.parameters = GcmParameters::WithoutIvBits}, ""},
+      {"gcm_mechanism 0x8000011c", {.mechanism = 0x8000011c}, ""},
+  }));
+  CAPTURE(rule.faults);
+  const FaultFor now(hsm, rule.faults);
+  const bool callers = rule.form.iv_rule == IvRule::Caller;
+  const Bytes mine(12, std::byte{9});
+  const auto aad = bytes_of("context");
+  const ByteView given = callers ? ByteView{mine} : ByteView{};
+  const Bytes first = session.encrypt(key, {.iv = given, .aad = aad, .form = rule.form}, bytes_of("secret"));
+  REQUIRE(first.size() == (callers ? 0 : rule.form.iv_bytes) + 6 + 16);
+  const ByteView iv = callers ? given : ByteView{first}.first(rule.form.iv_bytes);
+  const ByteView sealed = callers ? ByteView{first} : ByteView{first}.subspan(rule.form.iv_bytes);
+  CHECK(session.decrypt(key, {.iv = iv, .aad = aad, .form = rule.form}, sealed).text() == "secret");
+  if (!callers) {
+    CHECK(session.encrypt(key, {.aad = aad, .form = rule.form}, bytes_of("secret")) != first);
+    CHECK_THROWS_AS(session.encrypt(key, {.iv = mine, .form = rule.form}, bytes_of("x")), InvalidArgumentError);
+    CHECK(hsm.fired(rule.group) > 0);
+  }
+}
+
+TEST_CASE("F7: a token that does not make the IV it is asked for is refused by the session") {
+  const FaultyHsm hsm;
+  const auto module = Pkcs11Module::load(hsm.driver());
+  Pkcs11Session session{module, {.label = "one"}};
+  session.login(hsm.binding("one").pin);
+  const auto key = session.generate_aes_key({.id = Bytes(16, std::byte{7}), .lifetime = KeyLifetime::Session});
+  // The real driver encrypts under the zeros that it is given.
+  const auto rule = GENERATE(IvRule::TokenWrites, IvRule::TokenPrepends);
+  CHECK_THROWS_AS(session.encrypt(key, {.form = {.iv_rule = rule}}, bytes_of("secret")), TokenError);
+  CHECK_FALSE(session.usable());
 }
