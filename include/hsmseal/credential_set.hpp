@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include <hsmseal/export.hpp>
+#include <hsmseal/gcm_form.hpp>
 #include <hsmseal/secret_bytes.hpp>
 
 namespace hsmseal {
@@ -51,35 +52,15 @@ enum class SetState : std::uint8_t {
 /// How data keys are wrapped: the meaning, not a driver's mechanism number. Values are those of src/FORMAT.md.
 enum class WrapAlgorithm : std::uint8_t {
   Aes256Gcm = 1,  ///< AES-256-GCM, 16-byte tag (NIST SP 800-38D)
-};
-
-/// Who makes the IV of an AES-GCM encryption in the token, and where it is found.
-enum class IvRule : std::uint8_t {
-  Caller,         ///< hsmseal makes 12 random bytes, the token uses them unchanged
-  TokenWrites,    ///< the token wants a buffer of zeros and writes its IV there (AWS CloudHSM, Google kmsp11)
-  TokenAppends,   ///< the token wants no buffer and puts its IV behind the tag (Luna in FIPS mode)
-  TokenPrepends,  ///< the token wants a buffer of zeros and puts its IV before the ciphertext (CKM_CLOUDHSM_AES_GCM)
-};
-
-/// Which CK_GCM_PARAMS a driver reads.
-enum class GcmParameters : std::uint8_t {
-  WithIvBits,     ///< six fields, with ulIvBits (PKCS#11 2.40, section 2.12.2, as its header has it)
-  WithoutIvBits,  ///< five fields, as that section's text has it
-};
-
-/// How a token does AES-GCM.
-struct GcmForm {
-  IvRule iv_rule = IvRule::Caller;                       ///< who makes the IV
-  std::uint32_t iv_bytes = 12;                           ///< the IV's size: 12 or 16
-  std::uint64_t mechanism = 0x1087;                      ///< CKM_AES_GCM, or a vendor's number
-  GcmParameters parameters = GcmParameters::WithIvBits;  ///< the layout
-  auto operator<=>(const GcmForm&) const = default;
+  /// AES-256-CBC (NIST SP 800-38A) without padding, then HMAC-SHA-256 (RFC 2104) with a second key, over the ciphertext and
+  /// what belongs to it; the MAC is checked on the host before anything is decrypted.
+  Aes256CbcHmac = 2,
 };
 
 /// How a token is asked to wrap; found by real operations when a set is added.
 struct WrapProfile {
   WrapAlgorithm algorithm = WrapAlgorithm::Aes256Gcm;  ///< what protects the data keys
-  GcmForm gcm;                                         ///< as it was found to work
+  GcmForm gcm;                         ///< as it was found to work; as it is by default where the algorithm is another
   std::uint32_t max_plaintext = 4096;  ///< the most bytes one call may encrypt; the ceiling of Suite::Token
   auto operator<=>(const WrapProfile&) const = default;
 };
@@ -98,6 +79,7 @@ struct KeyDescription {
   std::string token_serial;  ///< CK_TOKEN_INFO.serialNumber when the key was added
   Bytes key_id;              ///< CKA_ID, 1 to 255 bytes
   std::string key_label;     ///< CKA_LABEL, for people
+  Bytes mac_key_id = {};     ///< CKA_ID of the second key of WrapAlgorithm::Aes256CbcHmac, 1 to 255 bytes; else empty
   KekId kek_id;              ///< authenticated with everything that the key wraps
   WrapProfile profile;       ///< what was found to work
   KeyProof proof;            ///< unwrapped before the key is used
@@ -128,14 +110,21 @@ struct SetChange {
   std::optional<std::string> token_serial = {};  ///< the serial number that the token is to have from now on
 };
 
-/// A key of a ring that a token holds, told by its label `hsmseal-<ring id>-v<version>`.
+/// Which of a credential set's keys is meant.
+enum class KeyPart : std::uint8_t {
+  Encryption,  ///< the key-encryption key, labelled `hsmseal-<ring id>-v<version>`
+  Mac,         ///< the second key of WrapAlgorithm::Aes256CbcHmac, labelled the same with `-mac` behind
+};
+
+/// A key of a ring that a token holds, told by its label (see KeyPart).
 struct FoundKey {
-  std::string token;         ///< the binding's alias
-  std::string token_label;   ///< CK_TOKEN_INFO.label
-  std::string token_serial;  ///< CK_TOKEN_INFO.serialNumber
-  Bytes key_id;              ///< CKA_ID
-  std::string key_label;     ///< CKA_LABEL
-  Version version = 0;       ///< the version that the label names
+  std::string token;                   ///< the binding's alias
+  std::string token_label;             ///< CK_TOKEN_INFO.label
+  std::string token_serial;            ///< CK_TOKEN_INFO.serialNumber
+  Bytes key_id;                        ///< CKA_ID
+  std::string key_label;               ///< CKA_LABEL
+  Version version = 0;                 ///< the version that the label names
+  KeyPart part = KeyPart::Encryption;  ///< which of its set's keys it is
   bool operator==(const FoundKey&) const = default;
 };
 
@@ -160,7 +149,17 @@ struct SetSpec {
   std::string description = {};  ///< for people, at most 1024 bytes
   std::string key_label = {};    ///< empty: `hsmseal-<ring id>-v<version>`, which lets the token alone name the set
   std::optional<Bytes> adopt_key_id = {};  ///< the CKA_ID of an existing AES-256 key; absent: a new key is made
-  AdoptionPolicy policy = {};              ///< only for an adopted key
+  /// The CKA_ID of an existing generic secret of 32 bytes or more, for an adopted key of WrapAlgorithm::Aes256CbcHmac;
+  /// absent: the second key is made anew.
+  std::optional<Bytes> adopt_mac_key_id = {};
+  AdoptionPolicy policy = {};  ///< only for adopted keys
+  /// How keys are wrapped; absent: AES-GCM if the token does it in a way that `gcm`, its vendor's documentation or the
+  /// standard names, otherwise CBC with HMAC.
+  std::optional<WrapAlgorithm> algorithm = {};
+  /// How the token does AES-GCM, if its vendor's manual says so: nothing else is tried then. Absent: as its driver's alias
+  /// documents it, then with the caller's IV. A form that makes the token's IV is never guessed: a token that does not
+  /// make one would encrypt under zeros.
+  std::optional<GcmForm> gcm = {};
 };
 
 }  // namespace hsmseal

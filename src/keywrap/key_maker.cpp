@@ -71,10 +71,18 @@ Key make_key(Pkcs11Session& session, const SetSpec& spec, const RingId& ring, Ve
   return {id, label, kek_id, SessionAccess::generate_unchecked_aes_key(session, {.id = id, .label = label}), watch};
 }
 
+/// @returns nothing if the token does not show the key.
+/// @throws TokenError  nobody is logged in any more, so that keys are invisible: a loss, and no absence.
+std::optional<KeyHandle> find_visible(Pkcs11Session& session, const Bytes& id) {
+  const auto handle = session.find_key({.id = id});
+  if (!handle) SessionAccess::check_private_keys_visible(session);
+  return handle;
+}
+
 /// A key that was made, as any session finds it: in a group of HSMs, at a member that may not know it yet.
 std::optional<Key> find_made(Pkcs11Session& session, const Key& made) {
   const auto watch = SessionAccess::watch_handles(session);
-  const auto handle = session.find_key({.id = made.id});
+  const auto handle = find_visible(session, made.id);
   if (!handle) return std::nullopt;
   const SessionAccess::KeyUse use{session, watch, *handle};
   SessionAccess::check_made_as_asked(session, *handle, {.id = made.id, .label = made.label});
@@ -83,7 +91,7 @@ std::optional<Key> find_made(Pkcs11Session& session, const Key& made) {
 
 Key adopt_key(Pkcs11Session& session, const SetSpec& spec) {
   const auto watch = SessionAccess::watch_handles(session);
-  const auto handle = session.find_key({.id = spec.adopt_key_id});
+  const auto handle = find_visible(session, *spec.adopt_key_id);
   if (!handle) {
     throw KeyNotFoundError(
         fmt::format("no key with CKA_ID {} to adopt on token '{}'; list the token's keys with its vendor's tool",
@@ -139,7 +147,7 @@ bool works_in_later_session(const Pkcs11Key& key, const Key& found, SessionPool&
   pool.close_idle();
   auto session = pool.acquire();
   const auto watch = SessionAccess::watch_handles(*session);
-  const auto handle = session->find_key({.id = found.id});
+  const auto handle = find_visible(*session, found.id);
   if (!handle) return false;
   if (crypto::equal(key.unwrap_in(*session, *handle, watch, wrapped, aad).view(), expected.view())) return true;
   throw WrongKeyError("the token does not decrypt what it encrypted; it cannot protect keys");

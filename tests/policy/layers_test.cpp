@@ -48,7 +48,8 @@ const std::map<std::string, int> kLayerOf = {
     {"ring_store", 1},     {"observer", 1},        {"pkcs11_module", 2},
     {"pkcs11_session", 2}, {"key_ring", 3},        {"pkcs11_key_wrapper", 3},
     {"context", 4},        {"envelope_header", 4}, {"envelope", 4},
-    {"sql_ring_store", 5}, {"deadline", 0},
+    {"sql_ring_store", 5}, {"deadline", 0},        {"gcm_form", 0},
+    {"vendors", 2},        {"probe", 3},
 };
 
 /// The folders of src by what they may include of each other.

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <compare>
+#include <cstdint>
+
+namespace hsmseal {
+
+/// Who makes the IV of an AES-GCM encryption in the token, and where it is found.
+enum class IvRule : std::uint8_t {
+  Caller,         ///< hsmseal makes 12 random bytes, the token uses them unchanged
+  TokenWrites,    ///< the token wants a buffer of zeros and writes its IV there (AWS CloudHSM, Google kmsp11)
+  TokenAppends,   ///< the token wants no buffer and puts its IV behind the tag (Luna in FIPS mode)
+  TokenPrepends,  ///< the token wants a buffer of zeros and puts its IV before the ciphertext (CKM_CLOUDHSM_AES_GCM)
+};
+
+/// Which CK_GCM_PARAMS a driver reads.
+enum class GcmParameters : std::uint8_t {
+  WithIvBits,     ///< six fields, with ulIvBits (PKCS#11 2.40, section 2.12.2, as its header has it)
+  WithoutIvBits,  ///< five fields, as that section's text has it
+};
+
+/// How a token does AES-GCM.
+struct GcmForm {
+  IvRule iv_rule = IvRule::Caller;                       ///< who makes the IV
+  std::uint32_t iv_bytes = 12;                           ///< the IV's size: 12 or 16
+  std::uint64_t mechanism = 0x1087;                      ///< CKM_AES_GCM, or a vendor's number
+  GcmParameters parameters = GcmParameters::WithIvBits;  ///< the layout
+  auto operator<=>(const GcmForm&) const = default;
+};
+
+}  // namespace hsmseal
