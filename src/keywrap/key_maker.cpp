@@ -212,14 +212,14 @@ std::optional<KeyDescription> probed(const Life& life, const SetSpec& spec, cons
   const WrapProfile profile;
   Pkcs11Key key{life.shared_pool(), found.handle, found.watch, profile};
   if (!probe(key, found, life.pool())) return std::nullopt;
-  return KeyDescription{spec.token,
-                        life.token().label,
-                        life.token().serial,
-                        found.id,
-                        found.label,
-                        found.kek_id,
-                        profile,
-                        make_key_proof(key, found.kek_id)};
+  return KeyDescription{.token = spec.token,
+                        .token_label = life.token().label,
+                        .token_serial = life.token().serial,
+                        .key_id = found.id,
+                        .key_label = found.label,
+                        .kek_id = found.kek_id,
+                        .profile = profile,
+                        .proof = make_key_proof(key, found.kek_id)};
 }
 
 /// Tries until it works, through trouble that passes and while the members of a group copy a new key.
