@@ -17,7 +17,8 @@
 #   sh cmake/setup.sh clang      what clang builds is installed, and consumed by other projects
 #   sh cmake/setup.sh debian13   g++ 14, Botan 3, Catch2 3 in a Debian 13 made for it; needs root
 #   sh cmake/setup.sh packages   Debian's packages, installed into a bare Debian made for it; needs root
-#   sh cmake/setup.sh all        test and all of these but soak, as CI does
+#   sh cmake/setup.sh ci         what CI runs before a change lands: test, docs, lint, debian13 and packages
+#   sh cmake/setup.sh all        test and all of these but soak and bench
 #
 # On Debian and Ubuntu it installs the packages that are missing, as root or with sudo; apt-get is not called when none
 # is, so that it works without a network then. Elsewhere it says what is needed and goes on if the tools are there.
@@ -44,6 +45,7 @@ case $goal in
   docs | lint) stages="deps configure $goal" ;;
   debian13 | packages) stages="deps configure $goal" ;;
   asan | tsan | clang) stages="deps $goal" ;;
+  ci) stages="deps configure build test docs lint debian13 packages" ;;
   all) stages="deps configure build test docs lint asan tsan clang debian13 packages" ;;
   -h | --help) usage; exit 0 ;;
   *) usage >&2; exit 2 ;;
