@@ -2,6 +2,7 @@
 # From a bare machine to a running hsmseal:
 #
 #   sh cmake/setup.sh demo       builds, then rotates credentials over two SoftHSM tokens
+#   sh cmake/setup.sh tool       builds the operator's tool, build/examples/hsmseal
 #   sh cmake/setup.sh test       builds, then runs the tests
 #   sh cmake/setup.sh build      builds only
 #   sh cmake/setup.sh deps       installs what test needs, and nothing else
@@ -37,6 +38,7 @@ goal=${1:-}
 [ $# -le 1 ] || goal=
 case $goal in
   demo) stages="deps configure build demo" ;;
+  tool) stages="deps configure build" ;;
   test) stages="deps configure build test" ;;
   build) stages="deps configure build" ;;
   deps) stages="deps" ;;
@@ -95,7 +97,8 @@ library_packages="g++ cmake ninja-build pkg-config libfmt-dev libp11-kit-dev nlo
   libsoci-dev libboost-dev libpq-dev libsqlite3-dev unixodbc-dev"
 test_packages="catch2 opensc python3 python3-cryptography ccache"
 packages=$library_packages
-[ "$goal" = demo ] || packages="$packages $test_packages opencryptoki git postgresql odbc-postgresql libsqliteodbc"
+case $goal in demo | tool) tested= ;; *) tested=yes ;; esac
+[ -z "$tested" ] || packages="$packages $test_packages opencryptoki git postgresql odbc-postgresql libsqliteodbc"
 for one in $stages; do
   case $one in
     bench) packages="$packages libbenchmark-dev" ;;
@@ -181,10 +184,10 @@ check_tools() {
   echo "This is neither Debian nor Ubuntu, so nothing is installed. hsmseal needs a C++20 compiler, CMake 3.24, Ninja,"
   echo "pkg-config, the development files of Botan 2.19 or 3, fmt, p11-kit, nlohmann-json, CLI11, SOCI 4.0, Boost, libpq,"
   echo "SQLite and unixODBC, and SoftHSM 2;"
-  [ "$goal" = demo ] || echo "its tests also Catch2, OpenSC's pkcs11-tool, Python 3 with cryptography, git, PostgreSQL"
-  [ "$goal" = demo ] || echo "below /usr/lib/postgresql, and the ODBC drivers of PostgreSQL and SQLite."
+  [ -z "$tested" ] || echo "its tests also Catch2, OpenSC's pkcs11-tool, Python 3 with cryptography, git, PostgreSQL"
+  [ -z "$tested" ] || echo "below /usr/lib/postgresql, and the ODBC drivers of PostgreSQL and SQLite."
   tools="cmake ninja pkg-config softhsm2-util"
-  [ "$goal" = demo ] || tools="$tools pkcs11-tool python3 git"
+  [ -z "$tested" ] || tools="$tools pkcs11-tool python3 git"
   for tool in $tools; do
     command -v "$tool" >/dev/null || { echo "missing: $tool" >&2; exit 1; }
   done
@@ -201,7 +204,7 @@ configure() {
 
 stage_configure() {
   set -- -DCMAKE_BUILD_TYPE=RelWithDebInfo
-  if [ "$goal" != demo ]; then
+  if [ -n "$tested" ]; then
     set -- "$@" -DHSMSEAL_BUILD_TESTS=ON
   elif [ ! -f "$build/CMakeCache.txt" ]; then
     set -- "$@" -DHSMSEAL_BUILD_TESTS=OFF
@@ -210,11 +213,11 @@ stage_configure() {
 }
 
 stage_build() {
-  if [ "$goal" = demo ]; then
-    cmake --build "$build" --parallel "$cores" --target rotate_credentials
-  else
-    cmake --build "$build" --parallel "$cores"
-  fi
+  case $goal in
+    demo) cmake --build "$build" --parallel "$cores" --target rotate_credentials ;;
+    tool) cmake --build "$build" --parallel "$cores" --target hsmseal_tool ;;
+    *) cmake --build "$build" --parallel "$cores" ;;
+  esac
 }
 
 # Runs tests of a build: tests FOLDER CTEST_ARGUMENT...
