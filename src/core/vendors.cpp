@@ -1,5 +1,7 @@
 #include "core/vendors.hpp"
 
+#include <hsmseal/vendors.hpp>
+
 namespace hsmseal::core {
 namespace {
 
@@ -118,3 +120,23 @@ constexpr Vendor kVendors[] = {
 std::span<const Vendor> vendors() noexcept { return kVendors; }
 
 }  // namespace hsmseal::core
+
+namespace hsmseal {
+
+const std::vector<Vendor>& vendors() {
+  static const auto* const all = new std::vector<Vendor>{[] {
+    std::vector<Vendor> known;
+    for (const core::Vendor& one : core::vendors()) known.push_back({.alias = one.alias, .name = one.alias});
+    return known;
+  }()};
+  return *all;
+}
+
+const Vendor* find_vendor(std::string_view alias) {
+  for (const Vendor& one : vendors()) {
+    if (one.alias == alias) return &one;
+  }
+  return nullptr;
+}
+
+}  // namespace hsmseal
