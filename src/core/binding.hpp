@@ -49,5 +49,6 @@ inline constexpr std::string_view kFormerRingKeyLabel = "hsmseal/1/former-ring-k
 inline constexpr std::string_view kWrapLabel = "hsmseal/1/wrap";
 inline constexpr std::string_view kPayloadLabel = "hsmseal/1/payload";
 inline constexpr std::string_view kTokenLabel = "hsmseal/1/token";
+inline constexpr std::string_view kCbcHmacLabel = "hsmseal/1/cbc-hmac";
 
 }  // namespace hsmseal::core
