@@ -49,7 +49,7 @@ const std::map<std::string, int> kLayerOf = {
     {"pkcs11_session", 2}, {"key_ring", 3},        {"pkcs11_key_wrapper", 3},
     {"context", 4},        {"envelope_header", 4}, {"envelope", 4},
     {"sql_ring_store", 5}, {"deadline", 0},        {"gcm_form", 0},
-    {"vendors", 2},        {"probe", 3},
+    {"vendors", 2},        {"probe", 3},           {"audit_log", 3},
 };
 
 /// The folders of src by what they may include of each other.
