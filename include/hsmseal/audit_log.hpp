@@ -61,8 +61,7 @@ struct AuditFailures {
 /// that come meanwhile share the next write.
 class HSMSEAL_API AuditLog final : public Observer {
  public:
-  /// @param file  made with mode 600 if it is missing, when the first line is written. It is not copied, moved or cut
-  ///              while a process writes it.
+  /// @param file  made with mode 600 by attach() if it is missing. It is not moved or cut while a process writes it.
   /// @throws InvalidArgumentError  not a path of a file, or an option is out of range.
   explicit AuditLog(const std::filesystem::path& file, AuditOptions options = {});
   ~AuditLog() override;

@@ -46,6 +46,7 @@ inline constexpr std::string_view kRingKeyLabel = "hsmseal/1/ring-key";
 inline constexpr std::string_view kRingMacLabel = "hsmseal/1/ring-mac";
 inline constexpr std::string_view kRingKeyCheckLabel = "hsmseal/1/ring-key-check";
 inline constexpr std::string_view kFormerRingKeyLabel = "hsmseal/1/former-ring-key";
+inline constexpr std::string_view kAuditLogLabel = "hsmseal/1/audit-log";
 inline constexpr std::string_view kWrapLabel = "hsmseal/1/wrap";
 inline constexpr std::string_view kPayloadLabel = "hsmseal/1/payload";
 inline constexpr std::string_view kTokenLabel = "hsmseal/1/token";
