@@ -187,8 +187,8 @@ std::vector<Vendor> table() {
 }  // namespace
 
 const std::vector<Vendor>& vendors() {
-  static const std::vector<Vendor> all = table();
-  return all;
+  static const auto* const all = new std::vector<Vendor>{table()};  // not destroyed: exit handlers may ask, too
+  return *all;
 }
 
 const Vendor* find_vendor(std::string_view alias) {

@@ -82,7 +82,7 @@ TEST_CASE("openCryptoki lets in, makes keys and finds them") {
   const OpenCryptoki ock;
   CHECK(ock.module()->info().manufacturer == "IBM");
   Pkcs11Session session = logged_in(ock);
-  CHECK(session.token().model == "IBM SoftTok");
+  CHECK_NAMES(session.token().model, "Soft");  // "IBM SoftTok" in 3.8
   CHECK_FALSE(session.find_key({.id = id_of(1)}));
   const KeyHandle made = make_key(session, 1);
   CHECK(session.find_key({.id = id_of(1)}) == made);
