@@ -43,7 +43,7 @@ void AuditChecker::line(std::uint64_t number, std::string_view text, const std::
   if (verdict_.bad || misplaced_) return;
   if (!line) {
     if (unreadable_) return bad(unreadable_->number, AuditFault::Altered, "it is no line of an audit log");
-    unreadable_ = {number, digest_of(text)};
+    unreadable_ = {number, digest_of(text), text.size() <= kMostTornBytes};
     return;
   }
   const AuditEntry& entry = line->entry;
@@ -65,7 +65,8 @@ void AuditChecker::check_place(std::uint64_t number, const LogLine& line) {
   const AuditEntry& entry = line.entry;
   const bool follows = entry.sequence == verdict_.end.sequence + 1 && line.prev == verdict_.end.mac;
   if (unreadable_) {
-    const bool torn = follows && entry.event == kLineTorn && entry.reason == unreadable_->digest;
+    const bool torn =
+        follows && unreadable_->may_be_torn && entry.event == kLineTorn && entry.reason == unreadable_->digest;
     if (!torn) return bad(unreadable_->number, AuditFault::Altered, "it is no line of an audit log");
     unreadable_.reset();
     ++verdict_.torn;
@@ -119,7 +120,7 @@ void AuditChecker::judge_misplaced() {
 AuditVerdict AuditChecker::finish(bool last_is_open) {
   if (misplaced_) judge_misplaced();
   if (unreadable_ && !verdict_.bad) {
-    if (last_is_open) {
+    if (last_is_open && unreadable_->may_be_torn) {
       ++verdict_.torn;
     } else {
       bad(unreadable_->number, AuditFault::Altered, "it is no line of an audit log");

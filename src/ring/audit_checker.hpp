@@ -31,6 +31,7 @@ class AuditChecker {
   struct Unreadable {
     std::uint64_t number;
     std::string digest;
+    bool may_be_torn;  ///< it is not too long
   };
   /// A good line in the wrong place. Those behind it show what happened.
   struct Misplaced {

@@ -96,8 +96,8 @@ class ProvedWrapper final : public KeyWrapper {
 
 const std::set<std::string>& Vectors::list_names() {
   static const std::set<std::string> names = {
-      "keks",   "valid",         "invalid",  "rewrapped", "contexts", "invalid_contexts", "rings",
-      "proofs", "invalid_rings", "followed", "exports",   "pins",     "invalid_exports",  "invalid_pins"};
+      "valid",   "invalid_rings",      "audit_logs",   "rewrapped", "proofs", "keks",  "contexts", "invalid_exports",
+      "invalid", "invalid_audit_logs", "invalid_pins", "exports",   "pins",   "rings", "followed", "invalid_contexts"};
   return names;
 }
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True  # the source tree stays as it is
 
+from cases_audit import audit_faults, audit_vectors, check_audit_fault, check_audit_log, read_audit
 from cases_common import DELETED, K1, KEKS, RING_ID, find_envelope_kek, find_ring_kek
 from cases_envelopes import CONTEXTS, INVALID_CONTEXTS, Fault, envelope_faults, rewrap_cases, valid_recipes
 from cases_following import FOLLOWED, export_faults, export_vectors, following_faults, pin_faults, pin_vectors
@@ -103,6 +104,8 @@ def make() -> dict:
         "invalid_exports": export_faults(rings),
         "pins": pin_vectors(rings),
         "invalid_pins": pin_faults(rings),
+        "audit_logs": audit_vectors(),
+        "invalid_audit_logs": [{**entry, "sole": is_sole(entry, read_audit)} for entry in audit_faults()],
     }
 
 
@@ -183,7 +186,8 @@ def check_entry(section: str, entry: dict, rings: dict[str, dict]) -> None:
         "invalid_rings": lambda: read_ring(entry, rings), "followed": lambda: read_followed(entry, rings),
         "proofs": lambda: read_proof(entry), "exports": lambda: read_exported(entry, rings),
         "invalid_exports": lambda: read_export(entry["content"]), "pins": lambda: read_pinned(entry),
-        "invalid_pins": lambda: read_pin(entry["content"]), "keks": lambda: None,
+        "invalid_pins": lambda: read_pin(entry["content"]), "audit_logs": lambda: check_audit_log(entry),
+        "invalid_audit_logs": lambda: check_audit_fault(entry), "keks": lambda: None,
     }
     if section.startswith("invalid") or entry.get("error"):
         expect_refusal(entry, readers[section])
