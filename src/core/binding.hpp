@@ -50,5 +50,6 @@ inline constexpr std::string_view kAuditLogLabel = "hsmseal/1/audit-log";
 inline constexpr std::string_view kWrapLabel = "hsmseal/1/wrap";
 inline constexpr std::string_view kPayloadLabel = "hsmseal/1/payload";
 inline constexpr std::string_view kTokenLabel = "hsmseal/1/token";
+inline constexpr std::string_view kCbcHmacLabel = "hsmseal/1/cbc-hmac";
 
 }  // namespace hsmseal::core

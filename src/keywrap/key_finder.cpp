@@ -27,8 +27,8 @@ struct TokenAndKeys {
 
 TokenAndKeys keys_in(const Life& life, const RingId& ring) {
   auto session = life.pool().acquire();
-  auto keys = pkcs11::SessionAccess::list_keys(
-      *session, [&](std::string_view label) { return version_in(label, ring).has_value(); });
+  auto keys = pkcs11::SessionAccess::list_keys(*session,
+                                               [&](std::string_view label) { return key_in(label, ring).has_value(); });
   // Afterwards: what was listed while somebody logged the process out is not all that there is.
   pkcs11::SessionAccess::check_private_keys_visible(*session);
   return {life.token(), std::move(keys)};
@@ -66,12 +66,13 @@ std::vector<FoundKey> find_ring_keys(const std::vector<std::shared_ptr<TokenConn
     auto& shown_before = shown[{info.label, info.serial, info.model, info.manufacturer}];
     for (const auto& key : keys) {
       if (shown_before.contains({key.id, key.label})) continue;
-      found.push_back(
-          {token->alias(), info.label, info.serial, key.id, key.label, version_in(key.label, ring).value_or(0)});
+      const LabelledKey named = key_in(key.label, ring).value_or(LabelledKey{});
+      found.push_back({token->alias(), info.label, info.serial, key.id, key.label, named.version, named.part});
     }
     for (const auto& key : keys) shown_before.emplace(key.id, key.label);
   }
-  std::ranges::sort(found, {}, [](const FoundKey& key) { return std::tie(key.token, key.version, key.key_id); });
+  std::ranges::sort(found, {},
+                    [](const FoundKey& key) { return std::tie(key.token, key.version, key.part, key.key_id); });
   return found;
 }
 
