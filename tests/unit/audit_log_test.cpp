@@ -44,9 +44,7 @@ Names names_of(test::Recorder& recorder) {
 
 }  // namespace
 
-TEST_CASE(
-    "an audit log has a line for each event, also for those before it "
-    "was attached") {
+TEST_CASE("an audit log has a line for each event, also for those before it was attached") {
   LoggedRing f{{.clock = [] { return Timestamp{1'700'000'000'123ms}; }}};
   CHECK_FALSE(fs::exists(f.file));
   f.log->attach(f.ring);
@@ -127,9 +125,7 @@ TEST_CASE("an audit log follows its ring to another key") {
   CHECK(good(f.verify()).under_former == 0);
 }
 
-TEST_CASE(
-    "a host that does not know the ring's new key yet writes under the "
-    "old one, and that shows") {
+TEST_CASE("a host that does not know the ring's new key yet writes under the old one, and that shows") {
   LoggedRing f;
   f.log->attach(f.ring);
   f.add();
@@ -151,9 +147,7 @@ TEST_CASE(
   CHECK(good(f.verify()).under_former == 1);
 }
 
-TEST_CASE(
-    "events that come before an audit log is attached are kept up to a "
-    "limit, and the rest counted") {
+TEST_CASE("events that come before an audit log is attached are kept up to a limit, and the rest counted") {
   LoggedRing f{{.most_kept = 3}};  // two are there from create()
   for (int i = 0; i < 5; ++i) f.lose_token();
   CHECK(f.log->failures().events == 4);
@@ -205,9 +199,7 @@ TEST_CASE("a forked child goes on with its parent's audit log under its own numb
   good(f.verify());
 }
 
-TEST_CASE(
-    "what an audit log keeps until it is attached is written by the "
-    "process that it happened in") {
+TEST_CASE("what an audit log keeps until it is attached is written by the process that it happened in") {
   LoggedRing f;
   CHECK(test::exit_status_of([&] {
           f.log->attach(f.ring);
@@ -220,9 +212,7 @@ TEST_CASE(
   good(f.verify());
 }
 
-TEST_CASE(
-    "an audit log that cannot be written does not stop the ring, and "
-    "says so later") {
+TEST_CASE("an audit log that cannot be written does not stop the ring, and says so later") {
   LoggedRing f;
   const fs::path away = f.scratch.path() / "away", folder = f.scratch.path() / "folder";
   REQUIRE(fs::create_directory(folder));
@@ -243,9 +233,7 @@ TEST_CASE(
   CHECK_NAMES(entries_in(folder / "audit.log").front().reason, "No such file");
 }
 
-TEST_CASE(
-    "an audit log on a full disk keeps its lines whole, and the ring "
-    "works on") {
+TEST_CASE("an audit log on a full disk keeps its lines whole, and the ring works on") {
   LoggedRing f;
   f.log->attach(f.ring);
   const std::string before = test::content_of(f.file);
@@ -271,9 +259,7 @@ TEST_CASE("an audit log whose lock others keep counts what it cannot write") {
   CHECK(good(f.verify()).events_lost == 1);
 }
 
-TEST_CASE(
-    "an audit log's file that others could change is refused, and what "
-    "happened before is kept") {
+TEST_CASE("an audit log's file that others could change is refused, and what happened before is kept") {
   LoggedRing f;
   const auto refused = [&](const std::string& why) {
     CHECK_NAMES(message_of<InvalidArgumentError>([&] { return f.log->attach(f.ring), 0; }), why);

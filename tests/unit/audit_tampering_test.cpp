@@ -78,32 +78,30 @@ Lines inserted(Lines lines, std::size_t index, const std::string& line) {
 
 TEST_CASE("every byte that is altered in an audit log shows") {
   const Scene f;
-  const std::string all = joined(f.original);
-  std::size_t at = 0, altered = 0, not_altered = 0;
-  for (std::size_t index = 0; index < f.original.size(); ++index) {
-    for (std::size_t i = 0; i < f.original[index].size(); ++i, ++at) {
-      if (at + 1 == all.size()) break;  // the last line feed: see the test of torn lines
-      std::string content = all;
-      content[at] = static_cast<char>(content[at] ^ 1);
-      const AuditVerdict verdict = f.with(content);
-      const bool found = verdict.bad && verdict.bad->line == index + 1 && verdict.lines == index;
-      // A digit of the ring's id or of the key's number may make it a line of
-      // another ring, or under another key.
+  const std::size_t count = f.original.size();
+  std::size_t tried = 0, found = 0;
+  for (std::size_t index = 0; index < count; ++index) {
+    const std::size_t step = index == count / 2 ? 1 : 11;  // of the other lines some
+    for (std::size_t i = 0; i < f.original[index].size(); i += step) {
+      if (index + 1 == count && i + 1 == f.original[index].size()) break;  // its line feed: see the test of torn lines
+      Lines lines = f.original;
+      lines[index][i] = static_cast<char>(lines[index][i] ^ 1);
+      const AuditVerdict verdict = f.with(lines);
+      // A digit of the ring's id or of the key's number may make it a line of another ring, or under another key.
       const bool named =
-          found && (verdict.bad->fault == AuditFault::Altered || verdict.bad->fault == AuditFault::OtherRing ||
-                    verdict.bad->fault == AuditFault::UnknownKey);
-      if (!named) UNSCOPED_INFO("byte " << at << " of line " << index + 1);
-      ++(named ? altered : not_altered);
+          verdict.bad && (verdict.bad->fault == AuditFault::Altered || verdict.bad->fault == AuditFault::OtherRing ||
+                          verdict.bad->fault == AuditFault::UnknownKey);
+      const bool shows = named && verdict.bad->line == index + 1 && verdict.lines == index;
+      if (!shows) UNSCOPED_INFO("byte " << i << " of line " << index + 1);
+      ++tried;
+      found += shows ? 1 : 0;
     }
   }
-  CHECK(not_altered == 0);
-  CHECK(altered == all.size() - 1);
-  CHECK(altered > 2'000);
+  CHECK(found == tried);
+  CHECK(tried > 500);
 }
 
-TEST_CASE(
-    "every line that is removed from an audit log shows, the last only "
-    "to who knows of it") {
+TEST_CASE("a line that is removed from an audit log shows, the last to who knows of it") {
   const Scene f;
   const std::size_t count = f.original.size();
   for (std::size_t index = 0; index + 1 < count; ++index) {
@@ -190,9 +188,7 @@ TEST_CASE("a line that was made without the ring's key shows") {
   check_bad(with_line(next), next.entry.sequence, AuditFault::UnknownKey);
 }
 
-TEST_CASE(
-    "what a crash leaves of a line is told from tampering, and the log "
-    "goes on behind it") {
+TEST_CASE("what a crash leaves of a line is told from tampering, and the log goes on behind it") {
   const Scene f;
   const std::size_t count = f.original.size();
   const std::string whole = joined(without(f.original, count - 1)), last = f.original.back();
@@ -283,7 +279,7 @@ TEST_CASE("a file that is no audit log is not written to") {
   CHECK_NAMES(test::message_of<InvalidArgumentError>([&] { return f.log->attach(f.ring), 0; }),
               "holds no line of an audit log");
   CHECK(content_of(f.file) == other);
-  CHECK(good(f.verify()).lines == 0);  // a single line without its end: torn, as far as that shows
+  check_bad(f.verify(), 1, AuditFault::Altered);  // too long for what is left of a line
 }
 
 TEST_CASE("each line of an audit log is shown, also behind one that is bad") {

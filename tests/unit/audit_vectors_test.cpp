@@ -42,9 +42,7 @@ struct Reader {
 
 }  // namespace
 
-TEST_CASE(
-    "the vectors' audit logs are read as they were written, and written "
-    "to the same bytes") {
+TEST_CASE("the vectors' audit logs are read as they were written, and written to the same bytes") {
   const Reader reader;
   std::size_t ran = 0, lines = 0;
   for (const auto& entry : Vectors::instance().list("audit_logs")) {
@@ -68,9 +66,7 @@ TEST_CASE(
   CHECK(lines > 50);
 }
 
-TEST_CASE(
-    "every invalid audit log of the vectors is refused, at its line and "
-    "for its reason") {
+TEST_CASE("every invalid audit log of the vectors is refused, at its line and for its reason") {
   static const std::map<std::string, AuditFault> kFaults = {{"Altered", AuditFault::Altered},
                                                             {"OtherRing", AuditFault::OtherRing},
                                                             {"UnknownKey", AuditFault::UnknownKey},
