@@ -38,15 +38,18 @@ void diagnose_probe(const hsmseal::ProbeReport& report, const HostToken& token, 
                                  check.detail.empty() ? "" : fmt::format(" ({})", check.detail)),
                      "recovery relies on it; send the vendor what `hsmseal conformance` writes");
   }
-  const std::uint64_t sessions = report.token.max_sessions;
-  const bool known = sessions != 0 && sessions < ~std::uint64_t{0} - 1;
-  if (known && sessions < token.binding.limits.max_sessions + 1) {
+  const auto sessions = most_sessions(report.token);
+  if (sessions && *sessions < token.binding.limits.max_sessions + 1) {
     findings.problem(name_of(token),
-                     fmt::format("it allows {} sessions, and the host file wants {} and one for the login", sessions,
+                     fmt::format("it allows {} sessions, and the host file wants {} and one for the login", *sessions,
                                  token.binding.limits.max_sessions),
-                     fmt::format("set \"limits\": {{\"max_sessions\": {}}}", sessions > 1 ? sessions - 1 : 1));
+                     fmt::format("set \"limits\": {{\"max_sessions\": {}}}", *sessions > 1 ? *sessions - 1 : 1));
   }
+  findings.good(name_of(token),
+                fmt::format("it lists {} mechanisms; {}", report.mechanisms.size(),
+                            sessions ? fmt::format("at most {} sessions", *sessions) : "no known limit of sessions"));
   for (const auto& time : report.times) {
+    if (time.function.starts_with("C_")) continue;  // conformance tells them
     findings.good(name_of(token), fmt::format("{}: half within {}, slowest {}", time.function, to_text(time.median),
                                               to_text(time.slowest)));
   }

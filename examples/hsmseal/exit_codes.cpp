@@ -36,7 +36,7 @@ std::string exit_code_table() {
 
 namespace {
 
-Exit exit_code_of(hsmseal::ErrorCode code) {
+Exit of_error_code(hsmseal::ErrorCode code) {
   using hsmseal::ErrorCode;
   switch (code) {
     case ErrorCode::InvalidArgument:
@@ -78,7 +78,7 @@ Exit exit_code_of(hsmseal::ErrorCode code) {
 
 Exit exit_code_of(const std::exception& error) {
   if (const auto* of_tool = dynamic_cast<const Failure*>(&error)) return of_tool->code();
-  if (const auto* of_library = dynamic_cast<const hsmseal::Error*>(&error)) return exit_code_of(of_library->code());
+  if (const auto* of_library = dynamic_cast<const hsmseal::Error*>(&error)) return of_error_code(of_library->code());
   return Exit::Failed;
 }
 

@@ -3,7 +3,7 @@
 namespace tool {
 namespace {
 
-std::string_view word(Findings::Level level) {
+std::string_view name_of(Findings::Level level) {
   switch (level) {
     case Findings::Level::Good:
       return "ok";
@@ -30,10 +30,10 @@ void Findings::problem(const std::string& subject, const std::exception& error, 
 void Findings::add(Level level, const std::string& subject, const std::string& what, const std::string& cure) {
   if (level == Level::Problem) ++problems_;
   if (level != Level::Good || good_too_) {
-    out_.line("{:8} {}: {}", word(level), subject, what);
+    out_.line("{:8} {}: {}", name_of(level), subject, what);
     if (!cure.empty()) out_.line("{:8} cure: {}", "", cure);
   }
-  Json one = {{"level", word(level)}, {"subject", subject}, {"what", what}};
+  Json one = {{"level", name_of(level)}, {"subject", subject}, {"what", what}};
   if (!cure.empty()) one["cure"] = cure;
   document_.push_back(std::move(one));
 }

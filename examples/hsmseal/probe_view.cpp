@@ -21,6 +21,13 @@ Json to_json(const std::vector<hsmseal::ProbeCheck>& checks) {
 
 }  // namespace
 
+std::optional<std::uint64_t> most_sessions(const hsmseal::TokenInfo& token) {
+  // CK_EFFECTIVELY_INFINITE, and what CK_UNAVAILABLE_INFORMATION and its neighbours are.
+  constexpr std::uint64_t kNoNumber = ~std::uint64_t{0} - 1;
+  if (token.max_sessions == 0 || token.max_sessions >= kNoNumber) return std::nullopt;
+  return token.max_sessions;
+}
+
 bool conforms(const hsmseal::ProbeReport& report) {
   return report.chosen.has_value() &&
          std::ranges::none_of(report.sessions, [](const auto& check) { return check.outcome == Outcome::Failed; });
@@ -49,8 +56,10 @@ std::string to_text(const hsmseal::ProbeReport& report) {
   line(fmt::format("driver: {} {}.{}, of {}, Cryptoki {}.{}", report.driver.description, report.driver.library_major,
                    report.driver.library_minor, report.driver.manufacturer, report.driver.cryptoki_major,
                    report.driver.cryptoki_minor));
-  line(fmt::format("token: model {}, of {}, serial {}, flags 0x{:x}, sessions at most {}", report.token.model,
-                   report.token.manufacturer, report.token.serial, report.token.flags, report.token.max_sessions));
+  line(fmt::format("token: model {}, of {}, serial {}, flags 0x{:x}, {}", report.token.model, report.token.manufacturer,
+                   report.token.serial, report.token.flags,
+                   most_sessions(report.token) ? fmt::format("at most {} sessions", *most_sessions(report.token))
+                                               : "no known limit of sessions"));
   for (const auto& trial : report.trials) {
     line(fmt::format("profile: {}", describe(trial.profile)));
     for (const auto& check : trial.checks) line("  " + line_of(check));

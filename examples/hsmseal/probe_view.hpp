@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -9,6 +11,8 @@
 
 namespace tool {
 
+/// How many sessions a token says it allows; nothing if it names no limit.
+[[nodiscard]] std::optional<std::uint64_t> most_sessions(const hsmseal::TokenInfo& token);
 /// Whether a token does all that hsmseal needs.
 [[nodiscard]] bool conforms(const hsmseal::ProbeReport& report);
 [[nodiscard]] std::string_view word(hsmseal::ProbeCheck::Outcome outcome);

@@ -6,7 +6,7 @@
 namespace hsmseal::test {
 namespace {
 
-void bind(Scene& scene, const std::string& pin) {
+void bind_token(Scene& scene, const std::string& pin) {
   scene.write("ock.pin", pin + "\n");
   scene.keep_secret(pin);
   scene.write("hsmseal.json",
@@ -24,9 +24,9 @@ TEST_CASE("doctor and openCryptoki: all is well, the daemon is away, the PIN is 
   const std::string doctor =
       "hsmseal doctor --no-probe --no-ring 2>&1 | sed 's/[0-9]*\\.[0-9]*, of IBM/<version>, of IBM/; "
       "s/^ok .*model.*/ok       the token/'";
-  bind(scene, token.pin());
+  bind_token(scene, token.pin());
   CHECK(scene.run(doctor).output.find("problems") == std::string::npos);
-  bind(scene, token.wrong_pin());
+  bind_token(scene, token.wrong_pin());
   for (int tries = 0; tries < 8; ++tries) {
     const Ran ran = scene.run(doctor);
     CHECK(ran.output.find("cure: ") != std::string::npos);
