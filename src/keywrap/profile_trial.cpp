@@ -274,9 +274,9 @@ constexpr std::string_view kDrawsIvs = "gcm-fresh-ivs";
 
 constexpr auto kGcm = std::to_array<Check>({
     {"gcm-wraps", "bytes are encrypted in this form", wraps},
+    {"gcm-hides", "the ciphertext does not show the plaintext", hides},
     {"gcm-wraps-anew", "the same bytes have another IV and another ciphertext each time", wraps_anew},
     {kDrawsIvs, "the IVs that the token makes differ and are not counted", draws_ivs},
-    {"gcm-hides", "the ciphertext does not show the plaintext", hides},
     {"gcm-comes-back", "what was encrypted is decrypted to the same", comes_back},
     {"gcm-changed-iv", "a changed IV is refused", refuses_changed_iv},
     {"gcm-changed-ciphertext", "a changed ciphertext is refused", refuses_changed_ciphertext},
@@ -290,8 +290,8 @@ constexpr auto kCbcHmac = std::to_array<Check>({
     {"mac-made", "MACs are of the bytes that they are made of", makes_macs},
     {"mac-is-hmac", "the host makes the same MAC under a key that both know", is_hmac},
     {"cbc-hmac-wraps", "bytes are encrypted and have a MAC", wraps},
-    {"cbc-hmac-wraps-anew", "the same bytes have another ciphertext each time", wraps_anew},
     {"cbc-hmac-hides", "the ciphertext does not show the plaintext", hides},
+    {"cbc-hmac-wraps-anew", "the same bytes have another ciphertext each time", wraps_anew},
     {"cbc-hmac-comes-back", "what was encrypted is decrypted to the same", comes_back},
     {"cbc-hmac-changed-iv", "a changed IV is refused before the token decrypts", host_refuses_changed_iv},
     {"cbc-hmac-changed-ciphertext", "a changed ciphertext is refused before the token decrypts",
