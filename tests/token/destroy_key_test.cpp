@@ -346,7 +346,7 @@ TEST_CASE("a new key that could not be destroyed again is named in the error") {
   CHECK(refused.function() == "C_GetAttributeValue");
   check_names_key(refused);
   // Though another way to wrap might do, it is not tried: each would leave another key behind.
-  hsm.fail_next("C_Encrypt", CKR_FUNCTION_NOT_SUPPORTED);
+  hsm.fail_next("C_Encrypt", CKR_FUNCTION_NOT_SUPPORTED, 2);
   hsm.fail_next("C_DestroyObject", CKR_ACTION_PROHIBITED);
   const auto failed = error_of<WrongKeyError>(provision);
   CHECK_NAMES(failed.what(), "gcm-wraps");
