@@ -88,7 +88,10 @@ Exit doctor(const Tool& tool, const DoctorOptions& options) {
     for (const std::string& alias : options.tokens) static_cast<void>(host.token(alias));
     if (!options.no_ring) diagnose_ring(host, findings);
   } catch (const UsageError& error) {
-    findings.problem("host file", error, "correct it; man hsmseal has all fields");
+    constexpr std::string_view kSubject = "host file ";
+    std::string_view message = error.what();
+    if (message.starts_with(kSubject)) message.remove_prefix(kSubject.size());
+    findings.problem("host file", UsageError{std::string{message}}, "correct it; man hsmseal has all fields");
   }
   out.line("{}", findings.problems() == 0 ? "no problem was found" : fmt::format("problems: {}", findings.problems()));
   out.document({{"problems", findings.problems()}, {"findings", findings.document()}});
