@@ -16,7 +16,7 @@ namespace tool {
 void diagnose_probe(const hsmseal::ProbeReport& report, const HostToken& token, Findings& findings) {
   using Outcome = hsmseal::ProbeCheck::Outcome;
   for (const auto& trial : report.trials) {
-    if (trial.works() || report.chosen) continue;
+    if (trial.works()) continue;
     const auto failed = std::ranges::find(trial.checks, Outcome::Failed, &hsmseal::ProbeCheck::outcome);
     const std::string why = failed == trial.checks.end() ? "it was not tried to the end"
                                                          : fmt::format("{} failed: {}", failed->name, failed->detail);
