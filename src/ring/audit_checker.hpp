@@ -23,6 +23,9 @@ class AuditChecker {
   /// The next line, in its file's order.
   void line(std::uint64_t number, std::string_view text, const std::optional<LogLine>& line);
 
+  /// Whether no other line can change what finish() returns.
+  [[nodiscard]] bool decided() const noexcept { return verdict_.bad.has_value(); }
+
   /// @param last_is_open  the last line had no line feed.
   [[nodiscard]] AuditVerdict finish(bool last_is_open);
 

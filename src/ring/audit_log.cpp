@@ -102,7 +102,7 @@ AuditVerdict verify_audit_log(const KeyRing& ring, const std::filesystem::path& 
   ring::AuditChecker checker{ring::CoreOf::handle(ring).snapshot(), expected};
   LinesOf lines{file};
   std::string text;
-  for (std::uint64_t number = 1; lines.next(text); ++number) {
+  for (std::uint64_t number = 1; (each || !checker.decided()) && lines.next(text); ++number) {
     const auto line = ring::line_from_text(text);
     checker.line(number, text, line);
     if (each) each({number, text, line ? std::optional{line->entry} : std::nullopt});
