@@ -160,7 +160,7 @@ class HSMSEAL_API KeyRing {
   /// then fails, call it again.
   ///
   /// @throws UnknownVersionError   no such set.
-  /// @throws InvalidArgumentError  it is not deleted, another version was confirmed, or another set has the same key.
+  /// @throws InvalidArgumentError  it is not deleted, another version was confirmed, or another set shares a key.
   /// @throws SetInUseError         envelopes still name it, or RingSettings::quarantine has not passed.
   /// @throws WrongKeyError, KeyNotFoundError, TokenError  see KeyProvider::destroy(); KeyNotFoundError only if it was not
   ///         this ring that destroyed it before.

@@ -102,20 +102,13 @@ Result hides(Bench& bench) {
 }
 
 Result comes_back(Bench& bench) {
-  std::string seen;
-  // Once may have been a fault in passing.
-  for (int tries = 0; tries < 2; ++tries) {
-    try {
-      if (crypto::equal(bench.unwrap(bench.first).view(), bench.secret.view())) return {};
-      seen = "other bytes came out than went in";
-    } catch (const OpenError&) {
-      seen = "the token did not make its own MAC again";
-    } catch (const TokenError& error) {
-      if (verdict_on(error) == Verdict::Trouble) throw;
-      seen = error.what();
-    }
+  try {
+    if (crypto::equal(bench.unwrap(bench.first).view(), bench.secret.view())) return {};
+  } catch (const TokenError& error) {
+    if (verdict_on(error) == Verdict::Trouble) throw;
+    return other_way(error.what());
   }
-  return other_way(seen);
+  return other_way("other bytes came out than went in");
 }
 
 Result refuses_changed_byte(Bench& bench, std::size_t at) {
@@ -274,9 +267,9 @@ constexpr std::string_view kDrawsIvs = "gcm-fresh-ivs";
 
 constexpr auto kGcm = std::to_array<Check>({
     {"gcm-wraps", "bytes are encrypted in this form", wraps},
+    {"gcm-hides", "the ciphertext does not show the plaintext", hides},
     {"gcm-wraps-anew", "the same bytes have another IV and another ciphertext each time", wraps_anew},
     {kDrawsIvs, "the IVs that the token makes differ and are not counted", draws_ivs},
-    {"gcm-hides", "the ciphertext does not show the plaintext", hides},
     {"gcm-comes-back", "what was encrypted is decrypted to the same", comes_back},
     {"gcm-changed-iv", "a changed IV is refused", refuses_changed_iv},
     {"gcm-changed-ciphertext", "a changed ciphertext is refused", refuses_changed_ciphertext},
@@ -290,8 +283,8 @@ constexpr auto kCbcHmac = std::to_array<Check>({
     {"mac-made", "MACs are of the bytes that they are made of", makes_macs},
     {"mac-is-hmac", "the host makes the same MAC under a key that both know", is_hmac},
     {"cbc-hmac-wraps", "bytes are encrypted and have a MAC", wraps},
-    {"cbc-hmac-wraps-anew", "the same bytes have another ciphertext each time", wraps_anew},
     {"cbc-hmac-hides", "the ciphertext does not show the plaintext", hides},
+    {"cbc-hmac-wraps-anew", "the same bytes have another ciphertext each time", wraps_anew},
     {"cbc-hmac-comes-back", "what was encrypted is decrypted to the same", comes_back},
     {"cbc-hmac-changed-iv", "a changed IV is refused before the token decrypts", host_refuses_changed_iv},
     {"cbc-hmac-changed-ciphertext", "a changed ciphertext is refused before the token decrypts",
@@ -306,7 +299,7 @@ std::span<const Check> checks_of(WrapAlgorithm algorithm) {
   return kCbcHmac;
 }
 
-Result result_of(const Check& check, Bench& bench) {
+Result made_once(const Check& check, Bench& bench) {
   try {
     return check.run(bench);
   } catch (const OpenError&) {
@@ -315,6 +308,12 @@ Result result_of(const Check& check, Bench& bench) {
     if (error.retryable() || pkcs11::lost_sight(error)) throw;
     return other_way(error.what());
   }
+}
+
+Result result_of(const Check& check, Bench& bench) {
+  Result result = made_once(check, bench);
+  // Once may have been a fault in passing, which must not decide what a set wraps with for ever.
+  return result.finding == Finding::OtherWay ? made_once(check, bench) : result;
 }
 
 }  // namespace

@@ -69,6 +69,7 @@ std::vector<CredentialSet> sets_of(const std::vector<FoundKey>& keys) {
       set.key.profile.algorithm = WrapAlgorithm::Aes256CbcHmac;
       set.key.mac_key_id = mac_key->key_id;
     }
+    if (set.key.mac_key_id.empty()) set.key.profile.gcm = key.gcm;
     set.version = key.version;
     set.key.token = key.token;
     set.key.token_label = key.token_label;

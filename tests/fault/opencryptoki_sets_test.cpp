@@ -28,7 +28,7 @@ TEST_CASE("openCryptoki takes a set by itself, with AES-CBC and HMAC, and opens 
   const auto store = memory_ring_store();
   auto ring = KeyRing::create(store, pkcs11_provider(host_of(ock)), {.token = "ock"}, RingPin::in_process());
   const auto key = ring.active().key;
-  CHECK(key.profile == WrapProfile{.algorithm = WrapAlgorithm::Aes256CbcHmac});
+  CHECK(key.profile == WrapProfile{WrapAlgorithm::Aes256CbcHmac, {}});
   CHECK(key.mac_key_id.size() == 16);
   const EnvelopeEncryptor vault{ring};
   const Bytes sealed = vault.seal(bytes_of("secret"), kNoContext);

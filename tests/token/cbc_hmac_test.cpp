@@ -3,18 +3,15 @@
 #include <string>
 #include <vector>
 
-#include <hsmseal/envelope.hpp>
-#include <hsmseal/key_ring.hpp>
-
 #include "core/hex.hpp"
 #include "core/wrap_rules.hpp"
 #include "pkcs11/key_policy.hpp"
-#include "support/ring_parts.hpp"
+#include "pkcs11/session_access.hpp"
+#include "support/expect_error.hpp"
 #include "token/token_keys.hpp"
 
 using namespace hsmseal;
 using core::to_hex;
-using test::error_of;
 using test::FaultyHsm;
 using test::logged_in;
 using test::message_of;
@@ -60,7 +57,7 @@ void destroy(const FaultyHsm& hsm, const Bytes& id) {
 
 TEST_CASE("two keys are made for AES-CBC with HMAC, each for its one purpose") {
   const Keys keys;
-  CHECK(keys.key.profile == WrapProfile{.algorithm = WrapAlgorithm::Aes256CbcHmac});
+  CHECK(keys.key.profile == WrapProfile{WrapAlgorithm::Aes256CbcHmac, {}});
   CHECK(keys.key.key_id == Bytes(keys.key.kek_id.bytes.begin(), keys.key.kek_id.bytes.end()));
   CHECK(keys.key.mac_key_id.size() == 16);
   CHECK(keys.key.mac_key_id != keys.key.key_id);

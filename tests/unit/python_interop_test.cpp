@@ -100,6 +100,18 @@ TEST_CASE("Python opens what the library sealed") {
   CHECK(outcome.output == "50 opened\n");
 }
 
+TEST_CASE("Python opens what sets of CBC and HMAC, or with longer IVs, have sealed") {
+  test::SoftwareRing cbc{.spec = {.token = "t", .algorithm = WrapAlgorithm::Aes256CbcHmac}};
+  test::SoftwareRing long_iv{.spec = {.token = "t", .gcm = GcmForm{IvRule::TokenWrites, 16}}};
+  const json of_cbc = sealed_by_library(cbc), of_long_iv = sealed_by_library(long_iv);
+  REQUIRE(of_cbc.at("envelopes").size() == 25);
+  CHECK(opened_by_python(of_cbc).output == "25 opened\n");
+  CHECK(opened_by_python(of_long_iv).output == "50 opened\n");
+  json without_mac_key = of_cbc;
+  without_mac_key["mac_key"] = hex(Bytes(32));
+  CHECK(contains(opened_by_python(without_mac_key).output, "25 envelopes, 25 faults"));
+}
+
 TEST_CASE("Python opens what the library rewrapped") {
   test::SoftwareRing ring;
   const EnvelopeEncryptor encryptor = ring.encryptor({.padding = Padding::to_multiple_of(64)});

@@ -29,7 +29,7 @@ IV16 = make_kek("i", 9, iv="token-writes", iv_bytes=16, parameters="without-iv-b
 VENDOR_MECHANISM, LAST_MECHANISM = 0x80001087, (1 << 32) - 1
 OTHER_PROFILES = [
     make_kek("j", 14, iv="token-appends", iv_bytes=16),
-    make_kek("k", 15, iv="token-prepends", iv_bytes=16, mechanism=VENDOR_MECHANISM, max_plaintext=0),
+    make_kek("k", 15, iv="token-prepends", iv_bytes=16, mechanism=VENDOR_MECHANISM, max_plaintext=32),
     make_kek("m", 16, iv="token-writes", mechanism=LAST_MECHANISM, max_plaintext=(1 << 32) - 1),
     make_kek("n", 17, iv="token-appends", mechanism=0, parameters="without-iv-bits"),
     make_kek("o", 18, iv="token-prepends", mechanism=VENDOR_MECHANISM, parameters="without-iv-bits"),
