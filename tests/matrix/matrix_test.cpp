@@ -286,8 +286,11 @@ void try_side_by_side(const MatrixTokens& tokens, const std::vector<MatrixRow>& 
 void leave_out(const MatrixTokens& tokens, const MatrixRow& row, Table& table) {
   table.try_cell(row.name(), "add", [&]() -> std::string {
     const auto keys = provider(tokens.host());
-    error_of<TokenError>(
+    error_of<WrongKeyError>(
         [&] { static_cast<void>(KeyRing::create(memory_ring_store(), keys, row.spec, RingPin::in_process())); });
+    const RingId ring{};
+    error_of<WrongKeyError>([&] { static_cast<void>(keys->provision(row.spec, ring, 1)); });
+    must(keys->find_keys(ring, row.token->alias).empty(), "no key is left");
     return "refused";
   });
   for (const auto& [column, cell] : kCells) {
