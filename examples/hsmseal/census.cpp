@@ -16,8 +16,8 @@ std::uint64_t count_in_files(const std::vector<std::string>& files, const hsmsea
                              hsmseal::Version version) {
   std::uint64_t looked_at = 0, found = 0;
   for (const std::string& file : files) {
-    const EnvelopeFile read = EnvelopeFile::read(file);
-    for (const StoredEnvelope& envelope : read.envelopes()) {
+    const EnvelopeFile content = EnvelopeFile::read(file);
+    for (const StoredEnvelope& envelope : content.envelopes()) {
       const hsmseal::EnvelopeHeader header = envelope.header();
       ++looked_at;
       const bool of_ring = std::ranges::equal(header.ring_prefix, std::span{ring.bytes}.first<4>());

@@ -6,6 +6,7 @@
 #include <hsmseal/version.hpp>
 
 #include "system.hpp"
+#include "voice.hpp"
 
 namespace tool {
 namespace {
@@ -56,7 +57,11 @@ int Tool::run(int argc, char** argv) {
   } catch (const CLI::Success& help_or_version) {
     return app_.exit(help_or_version);
   } catch (const CLI::ParseError& error) {
-    return fail(voice(error.what()) + "; see hsmseal --help", Exit::Usage);
+    const auto unknown = app_.remaining();
+    const bool no_command = app_.get_subcommands().empty() && !unknown.empty();
+    return fail((no_command ? fmt::format("there is no command '{}'", unknown.front()) : voice(error.what())) +
+                    "; see hsmseal --help",
+                Exit::Usage);
   }
   try {
     return static_cast<int>(chosen_());
@@ -67,7 +72,7 @@ int Tool::run(int argc, char** argv) {
 
 int Tool::fail(const std::string& message, Exit code) const {
   note(message);
-  output().document({{"error", {{"message", message}, {"exit", static_cast<int>(code)}}}});
+  output().document({{"error", {{"message", for_operators(message)}, {"exit", static_cast<int>(code)}}}});
   return static_cast<int>(code);
 }
 

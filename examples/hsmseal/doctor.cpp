@@ -16,7 +16,7 @@ namespace tool {
 void diagnose_probe(const hsmseal::ProbeReport& report, const HostToken& token, Findings& findings) {
   using Outcome = hsmseal::ProbeCheck::Outcome;
   for (const auto& trial : report.trials) {
-    if (trial.works() || report.chosen) continue;
+    if (trial.works()) continue;
     const auto failed = std::ranges::find(trial.checks, Outcome::Failed, &hsmseal::ProbeCheck::outcome);
     const std::string why = failed == trial.checks.end() ? "it was not tried to the end"
                                                          : fmt::format("{} failed: {}", failed->name, failed->detail);
@@ -88,7 +88,10 @@ Exit doctor(const Tool& tool, const DoctorOptions& options) {
     for (const std::string& alias : options.tokens) static_cast<void>(host.token(alias));
     if (!options.no_ring) diagnose_ring(host, findings);
   } catch (const UsageError& error) {
-    findings.problem("host file", error, "correct it; man hsmseal has all fields");
+    constexpr std::string_view kSubject = "host file ";
+    std::string_view message = error.what();
+    if (message.starts_with(kSubject)) message.remove_prefix(kSubject.size());
+    findings.problem("host file", UsageError{std::string{message}}, "correct it; man hsmseal has all fields");
   }
   out.line("{}", findings.problems() == 0 ? "no problem was found" : fmt::format("problems: {}", findings.problems()));
   out.document({{"problems", findings.problems()}, {"findings", findings.document()}});

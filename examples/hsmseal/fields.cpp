@@ -70,7 +70,7 @@ Fields Fields::object(const std::string& field) {
 void Fields::done() const {
   for (const auto& [name, value] : object_.items()) {
     if (!asked_.contains(name)) {
-      refuse(name, fmt::format("is unknown; known here: {}", fmt::join(asked_, ", ")));
+      refuse(name, fmt::format("is unknown; use one of {}", fmt::join(asked_, ", ")));
     }
   }
 }

@@ -1,5 +1,7 @@
 #include "findings.hpp"
 
+#include "voice.hpp"
+
 namespace tool {
 namespace {
 
@@ -18,8 +20,9 @@ std::string_view name_of(Findings::Level level) {
 }  // namespace
 
 Told split(const std::string& message) {
-  const auto at = message.rfind("; ");
-  return at == std::string::npos ? Told{message, ""} : Told{message.substr(0, at), message.substr(at + 2)};
+  const std::string told = for_operators(message);
+  const auto at = told.rfind("; ");
+  return at == std::string::npos ? Told{told, ""} : Told{told.substr(0, at), told.substr(at + 2)};
 }
 
 void Findings::problem(const std::string& subject, const std::exception& error, const std::string& otherwise) {

@@ -25,7 +25,8 @@ hsmseal::PinSource prompt_for(const std::string& alias) {
   };
   return hsmseal::PinSource::callback([alias, asked = std::make_shared<Asked>()](const hsmseal::TokenSelector&) {
     const std::lock_guard lock{asked->mutex};
-    if (asked->pin.empty()) asked->pin = ask_secret(fmt::format("PIN of token '{}'", alias));
+    if (asked->pin.empty())
+      asked->pin = ask_secret(fmt::format("PIN of token '{}'", alias), "name a PIN file in the host file");
     return asked->pin.clone();
   });
 }
@@ -44,6 +45,9 @@ hsmseal::TokenSelector read_selector(Fields& token) {
                                 .model = fields.text("model").value_or(""),
                                 .manufacturer = fields.text("manufacturer").value_or("")};
   fields.done();
+  if (select.label.empty() && select.serial.empty() && select.model.empty() && select.manufacturer.empty()) {
+    token.refuse("select", "is empty; give the token's label or serial");
+  }
   return select;
 }
 
@@ -132,7 +136,7 @@ void HostFile::read_token(const std::string& alias, Fields fields) {
   try {
     host_.token(alias, token.binding);
   } catch (const hsmseal::InvalidArgumentError& error) {
-    fields.refuse("select", fmt::format("or a limit is wrong: {}", error.what()));
+    fields.refuse("limits", fmt::format("is out of range: {}", error.what()));
   }
   tokens_.push_back(std::move(token));
 }

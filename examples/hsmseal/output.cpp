@@ -1,6 +1,7 @@
 #include "output.hpp"
 
 #include "system.hpp"
+#include "voice.hpp"
 
 namespace tool {
 
@@ -11,6 +12,6 @@ void Output::document(const Json& value) const {
 
 void Output::put(const std::string& line) { write_output(hsmseal::bytes_of(line + "\n")); }
 
-void note(const std::string& text) { fmt::print(stderr, "hsmseal: {}\n", text); }
+void note(const std::string& text) { fmt::print(stderr, "hsmseal: {}\n", for_operators(text)); }
 
 }  // namespace tool

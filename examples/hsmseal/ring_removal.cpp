@@ -35,7 +35,8 @@ hsmseal::Confirmation confirmation(const RemovalOptions& options, std::string_vi
   if (options.confirmed) {
     again = *options.confirmed;
   } else {
-    const std::string typed = ask_line(fmt::format("{}; type the version again (or give --confirm)", what));
+    const std::string typed = ask_line(fmt::format("{}; type the version again (or give --confirm)", what),
+                                       "the version", "give --confirm VERSION");
     const auto [end, error] = std::from_chars(typed.data(), typed.data() + typed.size(), again);
     if (error != std::errc{} || end != typed.data() + typed.size()) again = 0;
   }

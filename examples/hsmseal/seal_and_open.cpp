@@ -53,7 +53,8 @@ struct SealOptions {
 };
 
 hsmseal::SecretBytes secret_from(const std::string& input) {
-  if (input == "-" && is_terminal(Stream::Input)) return ask_secret("secret to be sealed");
+  if (input == "-" && is_terminal(Stream::Input))
+    return ask_secret("secret to be sealed", "give a file, or the secret on the standard input");
   return content_of(input);
 }
 

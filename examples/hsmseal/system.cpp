@@ -102,11 +102,9 @@ class SilentTerminal {
   termios old_{};
 };
 
-Descriptor terminal_for(std::string_view what) {
+Descriptor terminal_for(std::string_view what, std::string_view instead) {
   const int number = ::open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
-  if (number < 0) {
-    throw UsageError(fmt::format("there is no terminal to ask for {}; give it in the way that --help names", what));
-  }
+  if (number < 0) throw UsageError(fmt::format("{} cannot be asked for, as there is no terminal; {}", what, instead));
   return Descriptor{number};
 }
 
@@ -133,22 +131,22 @@ hsmseal::SecretBytes read_line(int terminal) {
 
 bool is_terminal(Stream stream) { return ::isatty(static_cast<int>(stream)) == 1; }
 
-hsmseal::SecretBytes ask_secret(const std::string& prompt) {
-  const Descriptor terminal = terminal_for(prompt);
+hsmseal::SecretBytes ask_secret(const std::string& what, std::string_view instead) {
+  const Descriptor terminal = terminal_for(what, instead);
   hsmseal::SecretBytes typed;
   {
     const DelayedSignals signals;
     const SilentTerminal silent{terminal.get()};
-    write_all(terminal.get(), hsmseal::bytes_of(prompt + ": "));
+    write_all(terminal.get(), hsmseal::bytes_of(what + ": "));
     typed = read_line(terminal.get());
     write_all(terminal.get(), hsmseal::bytes_of("\n"));
   }
-  if (typed.empty()) throw UsageError(fmt::format("nothing was typed for {}", prompt));
+  if (typed.empty()) throw UsageError(fmt::format("nothing was typed for the {}", what));
   return typed;
 }
 
-std::string ask_line(const std::string& prompt) {
-  const Descriptor terminal = terminal_for(prompt);
+std::string ask_line(const std::string& prompt, std::string_view what, std::string_view instead) {
+  const Descriptor terminal = terminal_for(what, instead);
   const DelayedSignals signals;
   write_all(terminal.get(), hsmseal::bytes_of(prompt + ": "));
   return std::string{read_line(terminal.get()).text()};
@@ -234,7 +232,7 @@ class NewFile {
       throw UsageError(fmt::format("'{}' exists and is not overwritten; give --force if it may be", path_.string()));
     }
     throw Failure(Exit::Failed,
-                  fmt::format("'{}' cannot be written: {}; it is as it was", path_.string(), reason(error)));
+                  fmt::format("'{}' cannot be written: {}; nothing was changed", path_.string(), reason(error)));
   }
 
   std::filesystem::path path_;

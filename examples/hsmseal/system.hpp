@@ -19,12 +19,14 @@ enum class Stream { Input = 0, Output = 1, Error = 2 };
 [[nodiscard]] bool is_terminal(Stream stream);
 
 /// Asks a person on /dev/tty for something that is not shown while it is typed.
+/// @param what     for people: `PIN of token 'hsm1'`.
+/// @param instead  what to do where there is no terminal.
 /// @throws UsageError  there is no terminal, or nothing was typed.
-[[nodiscard]] hsmseal::SecretBytes ask_secret(const std::string& prompt);
+[[nodiscard]] hsmseal::SecretBytes ask_secret(const std::string& what, std::string_view instead);
 
 /// Asks a person on /dev/tty for a line.
 /// @throws UsageError  there is no terminal.
-[[nodiscard]] std::string ask_line(const std::string& prompt);
+[[nodiscard]] std::string ask_line(const std::string& prompt, std::string_view what, std::string_view instead);
 
 /// A whole file, or the standard input for "-". Kept as a secret, since it may be one.
 /// @throws UsageError  it cannot be read, or is too large.

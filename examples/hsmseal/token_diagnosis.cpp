@@ -145,9 +145,16 @@ void tell_refusal(const hsmseal::TokenLoginError& error, const hsmseal::Pkcs11Mo
   } else if ((now & kUserPinCountLow) != 0) {
     left = "; the token says that it may lock soon";
   }
-  findings.problem(name_of(token),
-                   fmt::format("{} refuses the PIN {}{}", error.rv_name(), where_pin_is(token.pin), left),
-                   "correct the PIN; hsmseal sent this one once and does not send it again");
+  constexpr std::uint64_t kPinIncorrect = 0xa0, kPinLocked = 0xa4;  // CKR_PIN_*
+  if (error.rv() < kPinIncorrect || error.rv() > kPinLocked) {
+    findings.problem(name_of(token), fmt::format("its login failed: {}{}", error.rv_name(), left),
+                     "look into the HSM's log; the PIN may be right, but hsmseal does not send it again");
+    return;
+  }
+  findings.problem(
+      name_of(token), fmt::format("it refuses the PIN {} ({}){}", where_pin_is(token.pin), error.rv_name(), left),
+      (now & kUserPinLocked) != 0 ? "ask its security officer to set a new PIN"
+                                  : "correct the PIN; hsmseal sent this one once and does not send it again");
 }
 
 }  // namespace

@@ -1,3 +1,7 @@
+#include <sstream>
+
+#include <fmt/ranges.h>
+
 #include "support/catch.hpp"
 #include "support/faultyhsm.hpp"
 
@@ -5,6 +9,13 @@
 
 namespace hsmseal::test {
 namespace {
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream whole{text};
+  for (std::string line; std::getline(whole, line);) lines.push_back(line);
+  return lines;
+}
 
 /// A token behind the faulty driver, which reads its faults from the file `faults`.
 class FaultyScene {
@@ -29,7 +40,7 @@ class FaultyScene {
   /// What doctor, conformance and add say of a token that does this.
   void with(const std::string& faults, const std::string& command) {
     scene_.write("faults", faults + "\n");
-    scene_.run(command + "  # " + faults);
+    scene_.run(command + "  # " + fmt::format("{}", fmt::join(lines_of(faults), ", ")));
   }
 
  private:
@@ -75,6 +86,10 @@ TEST_CASE("doctor, conformance and add refuse a token that is not to be trusted"
     faulty.with(fault, "hsmseal ring create --token bad --algorithm gcm");
     CHECK_FALSE(faulty.scene().exists("ring.pin"));
   }
+  const std::string neither = "mechanism_refused CKM_AES_GCM\nfail C_SignInit CKR_MECHANISM_INVALID times=forever";
+  faulty.with(neither, "hsmseal doctor --no-ring");
+  faulty.with(neither, "hsmseal ring create --token bad");
+  CHECK_FALSE(faulty.scene().exists("ring.pin"));
   faulty.scene().matches("bad_tokens");
 }
 

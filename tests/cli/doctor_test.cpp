@@ -12,7 +12,7 @@ const std::string kGood = R"("driver": "softhsm2", "select": {"label": "hsm1"}, 
 /// One broken set-up, and what doctor says of it. No token is probed: what is wrong keeps it from that.
 void diagnose(Scene& scene, const std::string& token_fields, const std::string& more = "") {
   scene.write("hsmseal.json", Scene::host_file_of(token_fields, more));
-  const Ran ran = scene.run("hsmseal doctor --no-probe");
+  const Ran ran = scene.run("hsmseal doctor --no-probe  # " + token_fields + more);
   INFO(token_fields << more);
   CHECK(ran.exit_code == 12);
   CHECK(ran.output.find("problem ") != std::string::npos);

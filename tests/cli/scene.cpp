@@ -66,17 +66,21 @@ std::string Scene::host_file_of(const std::string& token_fields, const std::stri
   return fmt::format("{{\n  \"tokens\": {{\n    \"hsm1\": {{{}}}\n  }}{}\n}}\n", token_fields, more);
 }
 
-void Scene::write_host_file(const std::vector<std::string>& labels) {
+void Scene::write_host_file(const std::vector<std::string>& labels, const std::string& more) {
   std::string tokens;
   for (const std::string& label : labels) {
-    tokens += fmt::format(
-        "{}\n    \"{}\": {{\"driver\": \"softhsm2\", \"select\": {{\"label\": \"{}\"}}, \"pin\": {{\"file\": "
-        "\"{}.pin\"}}}}",
-        tokens.empty() ? "" : ",", label, label, label);
+    tokens += fmt::format(R"({0}
+    "{1}": {{"driver": "softhsm2", "select": {{"label": "{1}"}}, "pin": {{"file": "{1}.pin"}}}})",
+                          tokens.empty() ? "" : ",", label);
   }
-  write("hsmseal.json", fmt::format("{{\n  \"tokens\": {{{}\n  }},\n  \"store\": \"sqlite:ring.db\",\n  \"ring_pin\": "
-                                    "\"ring.pin\",\n  \"audit_log\": \"audit.log\"\n}}\n",
-                                    tokens));
+  write("hsmseal.json", fmt::format(R"({{
+  "tokens": {{{}
+  }},
+  "store": "sqlite:ring.db",
+  "ring_pin": "ring.pin"{}
+}}
+)",
+                                    tokens, more));
 }
 
 std::set<std::string> Scene::files() const {

@@ -37,7 +37,8 @@ class Scene {
   [[nodiscard]] const SoftHsm& tokens() const { return tokens_; }
 
   /// A host file that binds these tokens under their labels and keeps a ring in ring.db.
-  void write_host_file(const std::vector<std::string>& labels = {"hsm1"});
+  /// @param more  further fields, behind a comma.
+  void write_host_file(const std::vector<std::string>& labels = {"hsm1"}, const std::string& more = "");
   /// The host file's text with one token, of which these fields are said.
   [[nodiscard]] static std::string host_file_of(const std::string& token_fields, const std::string& more = "");
 

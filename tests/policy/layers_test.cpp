@@ -159,13 +159,17 @@ TEST_CASE("examples use public headers alone") {
   std::size_t files = 0, ours = 0;
   for (const auto& include : includes_below(kSource / "examples", files)) {
     INFO(include.file << ": " << include.line);
-    CHECK(include.angled);
+    // The tool alone has headers of its own, and files of JSON.
+    const bool of_tool = include.file.starts_with("examples/hsmseal/");
+    CHECK((include.angled || (of_tool && fs::exists(kSource / "examples" / "hsmseal" / include.name))));
     if (include.name.starts_with("hsmseal/")) {
       ++ours;
       CHECK(kLayerOf.contains(stem(include.name)));
     }
-    for (const auto& [prefix, home] : kHomes) CHECK(!include.name.starts_with(prefix));
+    for (const auto& [prefix, home] : kHomes) {
+      CHECK((!include.name.starts_with(prefix) || (of_tool && prefix == "nlohmann/")));
+    }
   }
-  REQUIRE(files >= 4);
-  REQUIRE(ours >= files);
+  REQUIRE(files >= 40);
+  REQUIRE(ours >= 40);
 }
