@@ -69,7 +69,6 @@ constexpr Path kNshield[] = {"/opt/nfast/toolkits/pkcs11/libcknfast.so"};
 constexpr Path kNss[] = {
     "/usr/lib/x86_64-linux-gnu/libsoftokn3.so",
     "/usr/lib/aarch64-linux-gnu/libsoftokn3.so",
-    "/usr/lib64/libsoftokn3.so",
 };
 constexpr Path kOpenCryptoki[] = {
     "/usr/lib/x86_64-linux-gnu/opencryptoki/libopencryptoki.so.0",
@@ -117,7 +116,7 @@ constexpr VendorPaths kPaths[] = {
     {"luna", kLuna, "EJBCA, src/java/defaultvalues.properties; Cloudflare documentation, Keyless SSL"},
     {"luna-fips", kLuna, "EJBCA, src/java/defaultvalues.properties; Cloudflare documentation, Keyless SSL"},
     {"nshield", kNshield, "EJBCA, src/java/defaultvalues.properties"},
-    {"nss", kNss, "Debian 12 package libnss3; Fedora, nss.spec"},
+    {"nss", kNss, "Debian 12 package libnss3"},
     {"opencryptoki", kOpenCryptoki, "Debian 12 package libopencryptoki0; opencryptoki, rpm/opencryptoki.spec"},
     {"primus", kPrimus, "EJBCA, src/java/defaultvalues.properties; Securosys documentation"},
     {"proteccio", kProteccio, "EJBCA, src/java/defaultvalues.properties"},
