@@ -2,6 +2,9 @@
 
 #include <utility>
 
+#include <hsmseal/error.hpp>
+
+#include "failure.hpp"
 #include "output.hpp"
 
 namespace tool {
@@ -40,7 +43,13 @@ hsmseal::KeyRing RingParts::open(Trust trust) const {
 }
 
 hsmseal::KeyRing RingParts::create(const hsmseal::SetSpec& first, const hsmseal::RingSettings& settings) const {
-  return attached(hsmseal::KeyRing::create(store_, provider_, first, pin(Trust::Pinned), options_, settings));
+  const auto ring = hsmseal::KeyRing::create(store_, provider_, first, pin(Trust::Pinned), options_, settings);
+  try {
+    return attached(ring);
+  } catch (const hsmseal::Error& error) {
+    throw Failure(exit_code_of(error),
+                  fmt::format("the ring was made, but its audit log does not work: {}", error.what()));
+  }
 }
 
 hsmseal::KeyRing RingParts::import_from(const std::filesystem::path& file, Trust trust) const {

@@ -42,6 +42,7 @@ std::optional<hsmseal::TokenInfo> find_token(const hsmseal::Pkcs11Module& module
   }
   std::vector<std::string> names;
   std::ranges::transform(all, std::back_inserter(names), whole_name);
+  std::ranges::sort(names);  // drivers number slots anew
   try {
     return module.token(token.binding.select);
   } catch (const hsmseal::TokenUnavailableError&) {
@@ -49,8 +50,10 @@ std::optional<hsmseal::TokenInfo> find_token(const hsmseal::Pkcs11Module& module
         name_of(token),
         fmt::format("no token with {}; its driver shows {}", token.binding.select.describe(), fmt::join(names, ", ")),
         "write what one of these is called into \"select\", or connect the HSM that is meant");
-  } catch (const hsmseal::InvalidArgumentError& error) {
-    findings.problem(name_of(token), split(error.what()).what,
+  } catch (const hsmseal::InvalidArgumentError&) {
+    findings.problem(name_of(token),
+                     fmt::format("more than one token with {}; its driver shows {}", token.binding.select.describe(),
+                                 fmt::join(names, ", ")),
                      "add the serial to \"select\", as in {\"label\": ..., \"serial\": ...}");
   }
   return std::nullopt;
