@@ -149,9 +149,11 @@ std::string HostFile::read_driver(Fields& fields, const std::string& driver) {
   options.concurrency = fields.word<hsmseal::Concurrency>(
       "concurrency", hsmseal::Concurrency::Parallel,
       {{"parallel", hsmseal::Concurrency::Parallel}, {"serialized", hsmseal::Concurrency::Serialized}});
-  options.restart = fields.word<hsmseal::DriverRestart>(
-      "restart", hsmseal::DriverRestart::WhenOwner,
-      {{"when-owner", hsmseal::DriverRestart::WhenOwner}, {"never", hsmseal::DriverRestart::Never}});
+  if (fields.find("restart") != nullptr) {  // otherwise as the driver is known to need it
+    options.restart = fields.word<hsmseal::DriverRestart>(
+        "restart", hsmseal::DriverRestart::WhenOwner,
+        {{"when-owner", hsmseal::DriverRestart::WhenOwner}, {"never", hsmseal::DriverRestart::Never}});
+  }
   std::string name = driver;
   if (std::filesystem::path{driver}.has_parent_path()) {
     // Host takes no path for a name.

@@ -164,6 +164,7 @@ std::string Scene::stable(std::string text) {
   number(text, R"(\b[0-9a-f]{32}\b)", "id");
   number(text, R"(\b[0-9a-f]{16}\b)", "serial");
   text = std::regex_replace(text, std::regex{R"(ring: [0-9a-f]{8}\.\.\.)"}, "ring: <prefix>...");
+  text = std::regex_replace(text, std::regex{R"("ring_prefix": "[0-9a-f]{8}")"}, R"("ring_prefix": "<prefix>")");
   text = std::regex_replace(text, std::regex{R"(\d{4}-\d\d-\d\dT[0-9:.]+Z)"}, "<time>");
   text = std::regex_replace(text, std::regex{R"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC)"}, "<time>");
   text = std::regex_replace(text, std::regex{R"(\b\d+\.\d+ (us|ms|s)\b)"}, "<duration>");
