@@ -18,7 +18,9 @@
 #   sh cmake/setup.sh clang      what clang builds is installed, and consumed by other projects
 #   sh cmake/setup.sh debian13   g++ 14, Botan 3, Catch2 3 in a Debian 13 made for it; needs root
 #   sh cmake/setup.sh packages   Debian's packages, installed into a bare Debian made for it; needs root
-#   sh cmake/setup.sh ci         what CI runs before a change lands: test, docs, lint, debian13 and packages
+#   sh cmake/setup.sh format     clang-format alone
+#   sh cmake/setup.sh matrix13   of debian13 the matrix of tokens alone, with openCryptoki 3.23; needs root
+#   sh cmake/setup.sh ci         what CI runs before a change lands: test, docs, format, matrix13 and packages
 #   sh cmake/setup.sh all        test and all of these but soak and bench
 #
 # On Debian and Ubuntu it installs the packages that are missing, as root or with sudo; apt-get is not called when none
@@ -45,9 +47,10 @@ case $goal in
   soak) stages="deps configure build soak" ;;
   bench) stages="deps bench" ;;
   docs | lint) stages="deps configure $goal" ;;
-  debian13 | packages) stages="deps configure $goal" ;;
+  debian13 | matrix13 | packages) stages="deps configure $goal" ;;
   asan | tsan | clang) stages="deps $goal" ;;
-  ci) stages="deps configure build test docs lint debian13 packages" ;;
+  format) stages="deps format" ;;
+  ci) stages="deps configure build test docs format matrix13 packages" ;;
   all) stages="deps configure build test docs lint asan tsan clang debian13 packages" ;;
   -h | --help) usage; exit 0 ;;
   *) usage >&2; exit 2 ;;
@@ -103,10 +106,11 @@ for one in $stages; do
   case $one in
     bench) packages="$packages libbenchmark-dev" ;;
     docs) packages="$packages doxygen" ;;
+    format) packages="$packages clang-format-14" ;;
     lint) packages="$packages clang-format-14 clang-tidy-14" ;;
     asan) packages="$packages clang-14 libclang-rt-14-dev" ;;
     clang) packages="$packages clang-14" ;;
-    debian13) packages="$packages debootstrap" ;;
+    debian13 | matrix13) packages="$packages debootstrap" ;;
     packages) packages="$packages debootstrap dpkg-dev file" ;;
   esac
 done
@@ -244,6 +248,7 @@ stage_bench() {
 }
 
 stage_docs() { cmake --build "$build" --target docs; }
+stage_format() { sh cmake/lint.sh; }
 stage_lint() { cmake --build "$build" --target lint; }
 
 # The sanitizers leave out what would take them minutes: three hundred stories of hosts, and, for threads, tests that
@@ -290,8 +295,8 @@ stage_packages() { tests "$build" -L debian; }
 # Runs a command in the Debian 13: the repository is /repository there, and the build /build.
 in_debian13() { HSMSEAL_SOURCE=. HSMSEAL_EXCHANGE="$build/exchange" sh cmake/debian_root.sh run "$build/debian13" "$@"; }
 
-# Besides building and testing there: what one build made opens in the other, both ways.
-stage_debian13() {
+# Makes the Debian 13, configures hsmseal in it and builds targets: build_in_debian13 TARGET...
+build_in_debian13() {
   # shellcheck disable=SC2086 # lists of words
   quietly sh cmake/debian_root.sh make trixie "$build/debian13" $library_packages $test_packages libbotan-3-dev \
     opencryptoki
@@ -299,8 +304,18 @@ stage_debian13() {
   mkdir "$build/exchange"
   quietly in_debian13 cmake -S /repository -B /build -G Ninja -DCMAKE_BUILD_TYPE=Release -DHSMSEAL_WERROR=$strict \
     -DCMAKE_CXX_COMPILER_LAUNCHER=ccache
-  # shellcheck disable=SC2086
-  in_debian13 cmake --build /build --parallel "$cores" --target $test_programs hsmseal_matrix_tests
+  in_debian13 cmake --build /build --parallel "$cores" --target "$@"
+}
+
+stage_matrix13() {
+  build_in_debian13 hsmseal_matrix_tests
+  in_debian13 ctest --test-dir /build --verbose --no-tests=error -L matrix
+}
+
+# Besides building and testing there: what one build made opens in the other, both ways.
+stage_debian13() {
+  # shellcheck disable=SC2086 # a list of words
+  build_in_debian13 $test_programs hsmseal_matrix_tests
   in_debian13 ctest --test-dir /build -L "unit|token|fault|packaging" -E "$long" --output-on-failure --no-tests=error \
     -j "$cores"
   in_debian13 ctest --test-dir /build --verbose --no-tests=error -L matrix
