@@ -89,7 +89,7 @@ struct AesGcm {
 /// AES-CBC without padding (NIST SP 800-38A). It authenticates nothing.
 struct AesCbc {
   explicit AesCbc(ByteView the_iv) : iv(the_iv) {}  ///< With this IV, which is not copied.
-  ByteView iv;  ///< 16 bytes that nobody can foretell
+  ByteView iv;                                      ///< 16 bytes that nobody can foretell
 };
 
 /// How sign() makes a MAC.
