@@ -225,10 +225,12 @@ stage_build() {
 }
 
 # Runs tests of a build: tests FOLDER CTEST_ARGUMENT...
+# They start databases and daemons, on a machine that others may be using: one that fails is run once more, and both runs
+# are shown.
 tests() {
   folder=$1
   shift
-  ctest --test-dir "$folder" --output-on-failure --no-tests=error -j "$cores" "$@"
+  ctest --test-dir "$folder" --output-on-failure --repeat until-pass:2 --no-tests=error -j "$cores" "$@"
 }
 
 stage_demo() { sh examples/with_tokens.sh "$build/examples/rotate_credentials"; }
