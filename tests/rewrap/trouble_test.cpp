@@ -189,7 +189,8 @@ TEST_CASE("what cannot pass by itself is not tried again") {
   vault.fill(5);
   vault.rotate();
   vault.rows->on_call = [](const std::string& what) {
-    if (what == "replace") throw TokenLoginError({.function = "C_Login", .rv = 0xa0}, "the PIN is wrong");
+    if (what == "replace")
+      throw TokenLoginError({.function = "C_Login", .rv = 0xa0, .rv_name = "CKR_PIN_INCORRECT"}, "the PIN is wrong");
   };
   const auto report = vault.run();
   CHECK(report.verdict == RewrapVerdict::Failing);
@@ -250,7 +251,8 @@ TEST_CASE("a store that does not keep what it is given gets the old value back, 
   }
   SECTION("it changes a character") {
     vault.rows->kept = [&](Bytes value) {
-      if (std::ranges::none_of(before, [&](const auto& row) { return row.second == value; })) value[100] = std::byte{'?'};
+      if (std::ranges::none_of(before, [&](const auto& row) { return row.second == value; }))
+        value[100] = std::byte{'?'};
       return value;
     };
   }

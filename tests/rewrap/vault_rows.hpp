@@ -14,6 +14,7 @@
 #include "support/catch.hpp"
 #include "support/expect_error.hpp"
 #include "support/ring_parts.hpp"
+#include "support/softhsm.hpp"
 
 namespace hsmseal::test {
 
