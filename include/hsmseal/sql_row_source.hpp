@@ -40,7 +40,7 @@ struct SqlRowOptions {
 /// transaction as long as the batch takes: who wants to edit one of them waits for that. Elsewhere rows are not locked
 /// but when they are written, in transactions of one batch, and hosts may try the same ones; one of them wins.
 ///
-/// @param url  as of sql_ring_store(). Nothing but rows of this column is written, and no file of SQLite is made.
+/// @param url  as of sql_ring_store(), but SQLite not over ODBC, whose driver cuts long values off. Nothing but rows of this column is written, and no file of SQLite is made.
 /// @throws InvalidArgumentError  no such URL, or an option out of its bounds. A database that does not answer, or has no
 ///                               such column, throws StoreError from the source's members.
 ///

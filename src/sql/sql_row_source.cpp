@@ -200,6 +200,10 @@ auto SqlRowSource::call(std::string_view what, Lease& lease, const Work& work) {
       link.connection = std::make_unique<Connection>(location_, options_.timeout, sql::IfMissing::Refuse, link.limit(),
                                                      sql::Schema::Applications);
     }
+    if (location_.backend == sql::Backend::Odbc && !link.connection->dialect().has_server) {
+      throw InvalidArgumentError(
+          "SQLite's ODBC driver cuts off what a query computes at 255 characters; name the file of rows with 'sqlite:'");
+    }
     return work(*link.connection);
   } catch (const soci::soci_error& error) {
     reason = link.reason_of(error, location_);

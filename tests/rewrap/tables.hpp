@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -14,6 +15,9 @@
 #include "store/places.hpp"
 
 namespace hsmseal::test {
+
+/// The databases in which rows can be moved.
+inline const std::vector<std::string> kRowDatabases = {"sqlite", "postgresql", "odbc to postgresql"};
 
 /// A table of an application in a database of some kind, with rows of a vault.
 class Table {

@@ -27,6 +27,9 @@ void damage(Bytes& value, int way) {
     case 2:
       value.push_back(text ? std::byte{'!'} : std::byte{0});
       return;
+    case 3:
+      value[text ? 18 : 9] = text && value[18] == std::byte{'A'} ? std::byte{'B'} : std::byte{'A'};  // the ring's id
+      return;
     default:
       // The last character of a text has bits that are always zero, which the format refuses to see changed.
       const std::size_t at = start + static_cast<std::size_t>(way) * 131 % (value.size() - start);
@@ -211,7 +214,7 @@ TEST_CASE("a store that fails for a while, at any call, is asked again") {
   };
   const auto report = vault.run();
   CHECK(report.verdict == RewrapVerdict::Done);
-  CHECK(failures >= 4);
+  CHECK(failures >= 3);  // as many as there are batches, if they come after a batch was replaced
   CHECK(report.moved == 20);
   CHECK(report.edited == 0);
   CHECK(vault.rows->replaced == 20);
