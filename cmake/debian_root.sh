@@ -50,8 +50,9 @@ stop() {
   exit "$1"
 }
 
-# What programs expect to find.
+# What programs expect to find. The root is a mount itself, or unshare --mount would fail in it.
 mount_basics() {
+  mount --bind "$root" "$root"
   mount -t proc proc "$root/proc"
   mount -t tmpfs -o mode=755,nosuid tmpfs "$root/dev"
   for device in null zero full random urandom tty; do

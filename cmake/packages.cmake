@@ -4,7 +4,7 @@
 #
 #   libhsmseal0.1    the libraries: what a program linked with hsmseal runs with
 #   libhsmseal-dev   headers, find_package and pkg-config files; needs none of hsmseal's own dependencies
-#   hsmseal-tools    the operator's tool
+#   hsmseal-tools    the operator's tool, with its man page and completion for bash
 
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_VENDOR "The hsmseal authors")

@@ -2,6 +2,7 @@
 # From a bare machine to a running hsmseal:
 #
 #   sh cmake/setup.sh demo       builds, then rotates credentials over two SoftHSM tokens
+#   sh cmake/setup.sh tool       builds the operator's tool, build/examples/hsmseal
 #   sh cmake/setup.sh test       builds, then runs the tests
 #   sh cmake/setup.sh build      builds only
 #   sh cmake/setup.sh deps       installs what test needs, and nothing else
@@ -17,7 +18,9 @@
 #   sh cmake/setup.sh clang      what clang builds is installed, and consumed by other projects
 #   sh cmake/setup.sh debian13   g++ 14, Botan 3, Catch2 3 in a Debian 13 made for it; needs root
 #   sh cmake/setup.sh packages   Debian's packages, installed into a bare Debian made for it; needs root
-#   sh cmake/setup.sh ci         what CI runs before a change lands: test, docs, lint, debian13 and packages
+#   sh cmake/setup.sh format     clang-format alone
+#   sh cmake/setup.sh matrix13   of debian13 the matrix of tokens alone, with openCryptoki 3.23; needs root
+#   sh cmake/setup.sh ci         what CI runs before a change lands: test, docs, format, matrix13 and packages
 #   sh cmake/setup.sh all        test and all of these but soak and bench
 #
 # On Debian and Ubuntu it installs the packages that are missing, as root or with sudo; apt-get is not called when none
@@ -37,15 +40,17 @@ goal=${1:-}
 [ $# -le 1 ] || goal=
 case $goal in
   demo) stages="deps configure build demo" ;;
+  tool) stages="deps configure build" ;;
   test) stages="deps configure build test" ;;
   build) stages="deps configure build" ;;
   deps) stages="deps" ;;
   soak) stages="deps configure build soak" ;;
   bench) stages="deps bench" ;;
   docs | lint) stages="deps configure $goal" ;;
-  debian13 | packages) stages="deps configure $goal" ;;
+  debian13 | matrix13 | packages) stages="deps configure $goal" ;;
   asan | tsan | clang) stages="deps $goal" ;;
-  ci) stages="deps configure build test docs lint debian13 packages" ;;
+  format) stages="deps format" ;;
+  ci) stages="deps configure build test docs format matrix13 packages" ;;
   all) stages="deps configure build test docs lint asan tsan clang debian13 packages" ;;
   -h | --help) usage; exit 0 ;;
   *) usage >&2; exit 2 ;;
@@ -95,15 +100,17 @@ library_packages="g++ cmake ninja-build pkg-config libfmt-dev libp11-kit-dev nlo
   libsoci-dev libboost-dev libpq-dev libsqlite3-dev unixodbc-dev"
 test_packages="catch2 opensc python3 python3-cryptography ccache"
 packages=$library_packages
-[ "$goal" = demo ] || packages="$packages $test_packages opencryptoki git postgresql odbc-postgresql libsqliteodbc"
+case $goal in demo | tool) tested= ;; *) tested=yes ;; esac
+[ -z "$tested" ] || packages="$packages $test_packages opencryptoki git postgresql odbc-postgresql libsqliteodbc"
 for one in $stages; do
   case $one in
     bench) packages="$packages libbenchmark-dev" ;;
     docs) packages="$packages doxygen" ;;
+    format) packages="$packages clang-format-14" ;;
     lint) packages="$packages clang-format-14 clang-tidy-14" ;;
     asan) packages="$packages clang-14 libclang-rt-14-dev" ;;
     clang) packages="$packages clang-14" ;;
-    debian13) packages="$packages debootstrap" ;;
+    debian13 | matrix13) packages="$packages debootstrap" ;;
     packages) packages="$packages debootstrap dpkg-dev file" ;;
   esac
 done
@@ -181,10 +188,10 @@ check_tools() {
   echo "This is neither Debian nor Ubuntu, so nothing is installed. hsmseal needs a C++20 compiler, CMake 3.24, Ninja,"
   echo "pkg-config, the development files of Botan 2.19 or 3, fmt, p11-kit, nlohmann-json, CLI11, SOCI 4.0, Boost, libpq,"
   echo "SQLite and unixODBC, and SoftHSM 2;"
-  [ "$goal" = demo ] || echo "its tests also Catch2, OpenSC's pkcs11-tool, Python 3 with cryptography, git, PostgreSQL"
-  [ "$goal" = demo ] || echo "below /usr/lib/postgresql, and the ODBC drivers of PostgreSQL and SQLite."
+  [ -z "$tested" ] || echo "its tests also Catch2, OpenSC's pkcs11-tool, Python 3 with cryptography, git, PostgreSQL"
+  [ -z "$tested" ] || echo "below /usr/lib/postgresql, and the ODBC drivers of PostgreSQL and SQLite."
   tools="cmake ninja pkg-config softhsm2-util"
-  [ "$goal" = demo ] || tools="$tools pkcs11-tool python3 git"
+  [ -z "$tested" ] || tools="$tools pkcs11-tool python3 git"
   for tool in $tools; do
     command -v "$tool" >/dev/null || { echo "missing: $tool" >&2; exit 1; }
   done
@@ -201,7 +208,7 @@ configure() {
 
 stage_configure() {
   set -- -DCMAKE_BUILD_TYPE=RelWithDebInfo
-  if [ "$goal" != demo ]; then
+  if [ -n "$tested" ]; then
     set -- "$@" -DHSMSEAL_BUILD_TESTS=ON
   elif [ ! -f "$build/CMakeCache.txt" ]; then
     set -- "$@" -DHSMSEAL_BUILD_TESTS=OFF
@@ -210,22 +217,28 @@ stage_configure() {
 }
 
 stage_build() {
-  if [ "$goal" = demo ]; then
-    cmake --build "$build" --parallel "$cores" --target rotate_credentials
-  else
-    cmake --build "$build" --parallel "$cores"
-  fi
+  case $goal in
+    demo) cmake --build "$build" --parallel "$cores" --target rotate_credentials ;;
+    tool) cmake --build "$build" --parallel "$cores" --target hsmseal_tool ;;
+    *) cmake --build "$build" --parallel "$cores" ;;
+  esac
 }
 
 # Runs tests of a build: tests FOLDER CTEST_ARGUMENT...
+# They start databases and daemons, on a machine that others may be using: one that fails is run once more, and both runs
+# are shown.
 tests() {
   folder=$1
   shift
-  ctest --test-dir "$folder" --output-on-failure --no-tests=error -j "$cores" "$@"
+  ctest --test-dir "$folder" --output-on-failure --repeat until-pass:2 --no-tests=error -j "$cores" "$@"
 }
 
 stage_demo() { sh examples/with_tokens.sh "$build/examples/rotate_credentials"; }
-stage_test() { tests "$build" -LE debian; }
+# The matrix of tokens has a table to show.
+stage_test() {
+  tests "$build" -LE "debian|matrix"
+  ctest --test-dir "$build" --verbose --no-tests=error -L matrix
+}
 stage_soak() { HSMSEAL_SOAK=1 ctest --test-dir "$build" --verbose --no-tests=error -L soak; }
 
 # Medians of one run: times on a shared machine say little by themselves.
@@ -237,6 +250,7 @@ stage_bench() {
 }
 
 stage_docs() { cmake --build "$build" --target docs; }
+stage_format() { sh cmake/lint.sh; }
 stage_lint() { cmake --build "$build" --target lint; }
 
 # The sanitizers leave out what would take them minutes: three hundred stories of hosts, and, for threads, tests that
@@ -283,18 +297,30 @@ stage_packages() { tests "$build" -L debian; }
 # Runs a command in the Debian 13: the repository is /repository there, and the build /build.
 in_debian13() { HSMSEAL_SOURCE=. HSMSEAL_EXCHANGE="$build/exchange" sh cmake/debian_root.sh run "$build/debian13" "$@"; }
 
-# Besides building and testing there: what one build made opens in the other, both ways.
-stage_debian13() {
+# Makes the Debian 13, configures hsmseal in it and builds targets: build_in_debian13 TARGET...
+build_in_debian13() {
   # shellcheck disable=SC2086 # lists of words
-  quietly sh cmake/debian_root.sh make trixie "$build/debian13" $library_packages $test_packages libbotan-3-dev
+  quietly sh cmake/debian_root.sh make trixie "$build/debian13" $library_packages $test_packages libbotan-3-dev \
+    opencryptoki
   rm -rf "$build/exchange"
   mkdir "$build/exchange"
   quietly in_debian13 cmake -S /repository -B /build -G Ninja -DCMAKE_BUILD_TYPE=Release -DHSMSEAL_WERROR=$strict \
     -DCMAKE_CXX_COMPILER_LAUNCHER=ccache
-  # shellcheck disable=SC2086
-  in_debian13 cmake --build /build --parallel "$cores" --target $test_programs
-  in_debian13 ctest --test-dir /build -L "unit|token|fault|packaging" -E "$long|openCryptoki" --output-on-failure \
-    --no-tests=error -j "$cores"
+  in_debian13 cmake --build /build --parallel "$cores" --target "$@"
+}
+
+stage_matrix13() {
+  build_in_debian13 hsmseal_matrix_tests
+  in_debian13 ctest --test-dir /build --verbose --no-tests=error -L matrix
+}
+
+# Besides building and testing there: what one build made opens in the other, both ways.
+stage_debian13() {
+  # shellcheck disable=SC2086 # a list of words
+  build_in_debian13 $test_programs hsmseal_matrix_tests
+  in_debian13 ctest --test-dir /build -L "unit|token|fault|packaging" -E "$long" --output-on-failure --no-tests=error \
+    -j "$cores"
+  in_debian13 ctest --test-dir /build --verbose --no-tests=error -L matrix
 
   cmake --build "$build" --parallel "$cores" --target interchange
   program=tests/packaging/interchange/interchange

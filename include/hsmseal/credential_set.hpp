@@ -125,6 +125,7 @@ struct FoundKey {
   std::string key_label;               ///< CKA_LABEL
   Version version = 0;                 ///< the version that the label names
   KeyPart part = KeyPart::Encryption;  ///< which of its set's keys it is
+  GcmForm gcm = {};                    ///< how its driver's vendor documents AES-GCM; else as it is by default
   bool operator==(const FoundKey&) const = default;
 };
 

@@ -59,10 +59,12 @@ class HSMSEAL_API EnvelopeEncryptor {
   ///
   /// @param secret   0 to kMaxSecretBytes bytes; with Suite::Token at most WrapProfile::max_plaintext. Not retained.
   /// @param context  what the envelope is bound to. Not retained.
-  /// @returns the envelope: 138 bytes and the secret's size with Suite::DataKey, 46 with Suite::Token.
-  /// @throws InvalidArgumentError  the secret is too long.
+  /// @returns the envelope: 138 bytes and the secret's size with Suite::DataKey, 46 with Suite::Token; 4 more if the
+  ///         token's IVs have 16 bytes, 158 with WrapAlgorithm::Aes256CbcHmac.
+  /// @throws InvalidArgumentError  the secret is too long, or Suite::Token and the active set wraps with Aes256CbcHmac,
+  ///         which is for data keys alone.
   ///
-  /// Blocking: one wrap (two token calls).
+  /// Blocking: one wrap (two token calls; four with Aes256CbcHmac).
   [[nodiscard]] Bytes seal(ByteView secret, ContextView context) const;
 
   /// seal() for text columns: "hse1." and base64url without padding.
@@ -82,14 +84,15 @@ class HSMSEAL_API EnvelopeEncryptor {
   /// @throws what KeyRing::refresh() throws: the set is not known here, and the store was asked for news.
   /// @throws OpenError             altered data, wrong context or key: deliberately not told apart.
   ///
-  /// Blocking: one unwrap (two token calls).
-  /// Conformance: trusts the token to refuse a wrapped key whose tag is wrong.
+  /// Blocking: one unwrap (two token calls; four with Aes256CbcHmac).
+  /// Conformance: trusts the token to refuse a wrapped key whose tag is wrong; a MAC is compared on the host.
   [[nodiscard]] SecretBytes open(ByteView sealed, ContextView context) const;
 
   /// open() for the text form.
   [[nodiscard]] SecretBytes open_text(std::string_view sealed, ContextView context) const;
 
-  /// Moves an envelope to the active set: the data key is unwrapped and wrapped again, the payload bytes stay the same.
+  /// Moves an envelope to the active set, whatever its algorithm: the data key is unwrapped and wrapped again, the
+  /// payload bytes stay the same.
   /// The secret is not decrypted. Not for a compromised key: see reseal().
   ///
   /// @throws InvalidArgumentError  Suite::Token has no data key to move: use reseal().

@@ -14,7 +14,8 @@ namespace hsmseal {
 /// How a secret is sealed. Values are those of src/FORMAT.md.
 enum class Suite : std::uint8_t {
   DataKey = 1,  ///< AES-256-GCM on the host under a random data key, which the token wraps
-  Token = 2,    ///< AES-256-GCM in the token itself: for hosts that must not hold data keys; small secrets only
+  Token = 2,    ///< AES-256-GCM in the token itself: for hosts that must not hold data keys; small secrets only, and
+                ///< not with a set of WrapAlgorithm::Aes256CbcHmac
 };
 
 /// The largest secret in bytes that Suite::DataKey seals: 64 MiB.
@@ -27,7 +28,7 @@ inline constexpr std::size_t kMaxEnvelopeBytes = kMaxSecretBytes + 4096;
 struct EnvelopeHeader {
   std::uint8_t format = 1;                             ///< of src/FORMAT.md; this version reads 1
   Suite suite = Suite::DataKey;                        ///< where the secret was encrypted
-  WrapAlgorithm algorithm = WrapAlgorithm::Aes256Gcm;  ///< how the token encrypted
+  WrapAlgorithm algorithm = WrapAlgorithm::Aes256Gcm;  ///< how the token encrypted; with Suite::Token Aes256Gcm
   bool padded = false;                                 ///< whether secret_bytes is a multiple of Padding::bucket()
   std::array<std::byte, 4> ring_prefix{};              ///< the first 4 bytes of the ring's id
   Version version = 0;                                 ///< the credential set that sealed it

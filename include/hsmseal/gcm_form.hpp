@@ -10,7 +10,7 @@ enum class IvRule : std::uint8_t {
   Caller,         ///< hsmseal makes 12 random bytes, the token uses them unchanged
   TokenWrites,    ///< the token wants a buffer of zeros and writes its IV there (AWS CloudHSM, Google kmsp11)
   TokenAppends,   ///< the token wants no buffer and puts its IV behind the tag (Luna in FIPS mode)
-  TokenPrepends,  ///< the token wants a buffer of zeros and puts its IV before the ciphertext (CKM_CLOUDHSM_AES_GCM)
+  TokenPrepends,  ///< the token wants a buffer of zeros and puts its IV before the ciphertext
 };
 
 /// Which CK_GCM_PARAMS a driver reads.

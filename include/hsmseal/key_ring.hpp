@@ -137,8 +137,7 @@ class HSMSEAL_API KeyRing {
   /// @throws WrongKeyError, KeyNotFoundError, TokenError  of a set that stays: each must wrap the ring's new key.
   void remove(Version version, const Census& census);
 
-  /// remove() for who knows without counting that no envelope is left.
-  void remove_without_census(Version version);
+  void remove_without_census(Version version);  ///< remove() for who knows without counting that no envelope is left.
 
   /// Brings a removed set back, archived. Its key is proved first.
   ///
@@ -161,7 +160,7 @@ class HSMSEAL_API KeyRing {
   /// then fails, call it again.
   ///
   /// @throws UnknownVersionError   no such set.
-  /// @throws InvalidArgumentError  it is not deleted, another version was confirmed, or another set has the same key.
+  /// @throws InvalidArgumentError  it is not deleted, another version was confirmed, or another set shares a key.
   /// @throws SetInUseError         envelopes still name it, or RingSettings::quarantine has not passed.
   /// @throws WrongKeyError, KeyNotFoundError, TokenError  see KeyProvider::destroy(); KeyNotFoundError only if it was not
   ///         this ring that destroyed it before.
@@ -192,6 +191,7 @@ class HSMSEAL_API KeyRing {
 
  private:
   friend class EnvelopeEncryptor;
+  friend struct ring::CoreOf;
   explicit KeyRing(std::shared_ptr<ring::RingCore> core);
 
   std::shared_ptr<ring::RingCore> core_;

@@ -24,17 +24,21 @@ struct HSMSEAL_API KeyWrapper {
 
   /// Encrypts and authenticates `key` together with `aad`, under a fresh random IV.
   ///
-  /// @param key  0 to WrapProfile::max_plaintext bytes. Not retained.
+  /// @param key  0 to WrapProfile::max_plaintext bytes; with WrapAlgorithm::Aes256CbcHmac a multiple of 16, at least 16
+  ///         and at most 4096. Not retained.
   /// @param aad  associated data, at most 64 KiB. Not retained.
-  /// @returns IV (12 or 16 bytes), ciphertext of the size of `key`, tag (16 bytes).
+  /// @returns IV, ciphertext of the size of `key`, and with WrapAlgorithm::Aes256Gcm a tag (16 bytes), with
+  ///         Aes256CbcHmac a MAC (32 bytes). The IV has the size that the profile says (GcmForm::iv_bytes), with
+  ///         Aes256CbcHmac 16 bytes, whoever made it.
+  /// @throws InvalidArgumentError  `key` has another size than these.
   /// @throws TokenError     see retryable().
   /// @throws WrongKeyError, KeyNotFoundError  the set's key does not answer.
   /// Conformance: the key was proved with check_key_proof() since the provider last (re)connected to it.
   [[nodiscard]] virtual Bytes wrap(ByteView key, ByteView aad) = 0;
 
-  /// Undoes wrap().
+  /// Undoes wrap(). With Aes256CbcHmac nothing is decrypted before the MAC was found right.
   ///
-  /// @throws OpenError  altered bytes, other associated data, another key.
+  /// @throws OpenError  altered bytes, other associated data, another key, another size: not told apart.
   /// @throws TokenError, WrongKeyError, KeyNotFoundError  as wrap().
   [[nodiscard]] virtual SecretBytes unwrap(ByteView wrapped, ByteView aad) = 0;
 };

@@ -2,7 +2,10 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include <hsmseal/credential_set.hpp>
 #include <hsmseal/export.hpp>
@@ -46,6 +49,9 @@ struct Event {
   std::chrono::milliseconds duration{0};  ///< see Kind
 };
 
+/// The name of a kind in texts, for ever the same: "set-added" for Event::Kind::SetAdded.
+[[nodiscard]] HSMSEAL_API std::string_view to_string(Event::Kind kind) noexcept;
+
 /// Receives events.
 struct HSMSEAL_API Observer {
   Observer() = default;
@@ -59,5 +65,10 @@ struct HSMSEAL_API Observer {
   /// Blocking: the operation waits for it, so it should be quick. It must not call back into the ring or the encryptor.
   virtual void on_event(const Event& event) noexcept = 0;
 };
+
+/// An observer that passes each event on to several, one after the other: metrics and an audit log, for example.
+///
+/// @param observers  those that are null are left out.
+[[nodiscard]] HSMSEAL_API std::shared_ptr<Observer> observe_all(std::vector<std::shared_ptr<Observer>> observers);
 
 }  // namespace hsmseal

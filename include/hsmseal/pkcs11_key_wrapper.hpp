@@ -54,16 +54,18 @@ struct Pkcs11Options {
 ///
 /// Before a key is used for the first time, and again after each login, the token's label and serial are compared with those the set was added
 /// with (before any PIN is sent), the key is found by its CKA_ID, and its proof is unwrapped; before it wraps for the
-/// first time, a round trip shows that it unwraps what it wraps.
+/// first time, a round trip shows that it unwraps what it wraps. An operation is two calls of the driver; with AES-CBC and
+/// HMAC four.
 ///
-/// Keys are AES-256, private, sensitive, not extractable, for encryption and decryption only; adopted keys are held to
-/// the same, but for what AdoptionPolicy accepts.
+/// Keys are AES-256, private, sensitive, not extractable, for encryption and decryption only; beside one that wraps with
+/// AES-CBC and HMAC there is a generic secret that signs only. Adopted keys are held to the same, but for what
+/// AdoptionPolicy accepts. What a set wraps with is found when it is added, see SetSpec::algorithm and SetSpec::gcm.
 ///
 /// @param host  copied.
 /// @throws InvalidArgumentError  an option is out of range.
 /// Thread safety: as KeyProvider says.
-/// Conformance: trusts the token to keep keys inside, and to refuse ciphertext whose tag is wrong; the latter is tried
-/// when a set is added.
+/// Conformance: trusts the token to keep keys inside, and with AES-GCM to refuse ciphertext whose tag is wrong, which is
+/// tried when a set is added; MACs are compared on the host.
 [[nodiscard]] HSMSEAL_API std::shared_ptr<KeyProvider> pkcs11_provider(Host host, Pkcs11Options options = {});
 
 }  // namespace hsmseal

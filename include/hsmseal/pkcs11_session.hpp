@@ -40,6 +40,7 @@ struct KeyQuery {
 enum class KeyUse {
   EncryptDecrypt,  ///< CKA_ENCRYPT and CKA_DECRYPT
   SignVerify,      ///< CKA_SIGN and CKA_VERIFY
+  Mac,             ///< CKA_SIGN alone, of a generic secret: MACs are compared on the host
 };
 
 /// Where a new key lives.
@@ -48,13 +49,13 @@ enum class KeyLifetime {
   Session,  ///< until the session is closed
 };
 
-/// A new AES key. It is always private, sensitive and not extractable.
+/// A new secret key. It is always private, sensitive and not extractable.
 struct KeyTemplate {
   Bytes id = {};                              ///< CKA_ID, 1 to 255 bytes; 16 random bytes are a good choice
   std::string label = {};                     ///< CKA_LABEL
   KeyUse use = KeyUse::EncryptDecrypt;        ///< the one purpose of the key
   KeyLifetime lifetime = KeyLifetime::Token;  ///< KeyLifetime::Token needs SessionMode::ReadWrite
-  std::size_t bytes = 32;                     ///< the key's size: 16, 24 or 32
+  std::size_t bytes = 32;                     ///< the key's size: 16, 24 or 32; with KeyUse::Mac 32 to 64
 };
 
 /// The attributes of a key as the token tells them; absent where it does not.
@@ -83,6 +84,12 @@ struct AesGcm {
   ByteView iv = {};   ///< 1 to 256 bytes, of which 12 is what every token takes; empty where the token makes it
   ByteView aad = {};  ///< associated data; may be empty
   GcmForm form = {};  ///< how this token does it
+};
+
+/// AES-CBC without padding (NIST SP 800-38A). It authenticates nothing.
+struct AesCbc {
+  explicit AesCbc(ByteView the_iv) : iv(the_iv) {}  ///< With this IV, which is not copied.
+  ByteView iv;                                      ///< 16 bytes that nobody can foretell
 };
 
 /// How sign() makes a MAC.
@@ -136,10 +143,15 @@ class HSMSEAL_API Pkcs11Session {
   /// @throws WrongKeyError  more than one key matches.
   [[nodiscard]] std::optional<KeyHandle> find_key(const KeyQuery& query);
 
-  /// Makes an AES key inside the token and checks that the token kept to the template.
+  /// Makes an AES key inside the token and checks that the token kept to the template. An attribute that the token
+  /// refuses is left out if a key is as safe without it.
   ///
   /// @throws WrongKeyError  it did not; the key is destroyed again.
   [[nodiscard]] KeyHandle generate_aes_key(const KeyTemplate& key);
+
+  /// The same for a generic secret.
+  /// @param key  with KeyUse::Mac.
+  [[nodiscard]] KeyHandle generate_mac_key(const KeyTemplate& key);
 
   /// Reads the attributes, one by one, as drivers differ in what they know.
   [[nodiscard]] KeyAttributes attributes(KeyHandle key);
@@ -159,6 +171,11 @@ class HSMSEAL_API Pkcs11Session {
   /// @throws TokenError  the call failed, which includes a tag that does not match: drivers disagree about its CK_RV.
   [[nodiscard]] SecretBytes decrypt(KeyHandle key, const AesGcm& mechanism, ByteView ciphertext);
 
+  /// The same with AES-CBC. @param plaintext  whole blocks of 16 bytes, at least one; so with ciphertext.
+  [[nodiscard]] Bytes encrypt(KeyHandle key, const AesCbc& mechanism, ByteView plaintext);
+  /// What comes back is not authenticated.
+  [[nodiscard]] SecretBytes decrypt(KeyHandle key, const AesCbc& mechanism, ByteView ciphertext);
+
   /// C_SignInit and C_Sign with a symmetric mechanism.
   /// @returns the MAC: 16 or 32 bytes.
   [[nodiscard]] Bytes sign(KeyHandle key, MacMechanism mechanism, ByteView data);
@@ -172,6 +189,7 @@ class HSMSEAL_API Pkcs11Session {
 
  private:
   friend struct pkcs11::SessionAccess;
+  [[nodiscard]] KeyHandle generate(const KeyTemplate& key);
   void check_made_as_asked(KeyHandle made, const KeyTemplate& key);
   struct State;
   std::unique_ptr<State> state_;

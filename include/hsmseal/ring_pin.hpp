@@ -16,6 +16,7 @@ namespace hsmseal {
 namespace ring {
 class RingCore;
 class PinKeeper;
+struct CoreOf;
 }  // namespace ring
 
 /// What a host remembers of the newest record of a ring that it has verified. Not secret.

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -55,7 +56,9 @@ struct DriverOptions {
   std::string start_up = {};           ///< goes to CK_C_INITIALIZE_ARGS.pReserved; empty passes NULL
   std::map<std::string, std::string> environment = {};  ///< set in this process before C_Initialize
   Concurrency concurrency = Concurrency::Parallel;      ///< whether its calls may overlap
-  DriverRestart restart = DriverRestart::WhenOwner;     ///< the last resort of a recovery
+  /// The last resort of a recovery. Absent: as the alias's vendor is known to need it (Vendor::restart), and WhenOwner
+  /// where nothing is known.
+  std::optional<DriverRestart> restart = {};
 };
 
 /// How much of a token one process may take.
@@ -104,13 +107,14 @@ struct TokenBinding {
 class HSMSEAL_API Host {
  public:
   /// Names a driver, or replaces what a vendor's alias stands for. With an empty library path the vendor's default
-  /// paths are kept and only the other options change.
+  /// paths are kept and only the other options change; with one, what else is known of the vendor (vendors()) is kept.
   ///
   /// Aliases known from the start: see driver_aliases().
   /// @throws InvalidArgumentError  the alias is empty or a path, or no library is given and none is known.
   Host& driver(std::string alias, DriverOptions options);
 
-  /// Names a token.
+  /// Names a token. SessionLimits::max_sessions is kept below what its driver's vendor has, if that is known
+  /// (Vendor::max_sessions).
   /// @throws InvalidArgumentError  the alias is empty or taken, the selector is empty, or a limit is out of range.
   Host& token(std::string alias, TokenBinding binding);
 
@@ -130,7 +134,8 @@ class HSMSEAL_API Host {
   std::map<std::string, TokenBinding, std::less<>> tokens_;
 };
 
-/// The vendors' aliases that have default library paths on this platform, such as "softhsm2" and "luna".
+/// The vendors' aliases that have default library paths on this platform, such as "softhsm2" and "luna"; sorted. See also
+/// vendors().
 [[nodiscard]] HSMSEAL_API std::vector<std::string> driver_aliases();
 
 }  // namespace hsmseal

@@ -46,8 +46,10 @@ inline constexpr std::string_view kRingKeyLabel = "hsmseal/1/ring-key";
 inline constexpr std::string_view kRingMacLabel = "hsmseal/1/ring-mac";
 inline constexpr std::string_view kRingKeyCheckLabel = "hsmseal/1/ring-key-check";
 inline constexpr std::string_view kFormerRingKeyLabel = "hsmseal/1/former-ring-key";
+inline constexpr std::string_view kAuditLogLabel = "hsmseal/1/audit-log";
 inline constexpr std::string_view kWrapLabel = "hsmseal/1/wrap";
 inline constexpr std::string_view kPayloadLabel = "hsmseal/1/payload";
 inline constexpr std::string_view kTokenLabel = "hsmseal/1/token";
+inline constexpr std::string_view kCbcHmacLabel = "hsmseal/1/cbc-hmac";
 
 }  // namespace hsmseal::core

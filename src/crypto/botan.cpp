@@ -7,6 +7,7 @@
 
 #include <botan/aead.h>
 #include <botan/base64.h>
+#include <botan/cipher_mode.h>
 #include <botan/exceptn.h>
 #include <botan/hash.h>
 #include <botan/hex.h>
@@ -54,6 +55,15 @@ std::size_t process_in_place(Botan::AEAD_Mode& mode, std::span<std::byte> text) 
 
 void copy_out(std::span<std::byte> to, const std::uint8_t* from) {
   std::transform(from, from + to.size(), to.begin(), [](std::uint8_t b) { return std::byte{b}; });
+}
+
+void aes256_cbc(Botan::Cipher_Dir direction, ByteView key, ByteView iv, std::span<std::byte> text) {
+  auto mode = Botan::Cipher_Mode::create_or_throw("AES-256/CBC/NoPadding", direction);
+  mode->set_key(raw(key), key.size());
+  mode->start(raw(iv), iv.size());
+  Buffer whole = buffer(text);
+  mode->finish(whole);
+  copy_out(text, whole.data());
 }
 
 }  // namespace
@@ -116,6 +126,13 @@ bool aes256_gcm_decrypt(ByteView key, ByteView nonce, ByteView aad, std::span<st
   }
   copy_out(rest, end.data());
   return true;
+}
+
+void aes256_cbc_encrypt(ByteView key, ByteView iv, std::span<std::byte> text) {
+  aes256_cbc(kEncryption, key, iv, text);
+}
+void aes256_cbc_decrypt(ByteView key, ByteView iv, std::span<std::byte> text) {
+  aes256_cbc(kDecryption, key, iv, text);
 }
 
 bool equal(ByteView a, ByteView b) noexcept {

@@ -37,13 +37,19 @@ template <std::size_t N>
 /// @param size  at most 255 * 32.
 [[nodiscard]] SecretBytes hkdf_expand_sha256(ByteView key, ByteView info, std::size_t size);
 
-/// AES-256-GCM with a 12-byte nonce (NIST SP 800-38D); encrypts `text` in place and writes the tag.
+/// AES-256-GCM (NIST SP 800-38D), with a nonce of 12 bytes for whatever is encrypted on the host; encrypts `text` in place and writes the tag.
 void aes256_gcm_encrypt(ByteView key, ByteView nonce, ByteView aad, std::span<std::byte> text,
                         std::span<std::byte, kTagBytes> tag);
 
 /// Decrypts `text` in place. @returns false if the tag does not match; `text` is wiped then.
 [[nodiscard]] bool aes256_gcm_decrypt(ByteView key, ByteView nonce, ByteView aad, std::span<std::byte> text,
                                       std::span<const std::byte, kTagBytes> tag);
+
+/// AES-256-CBC without padding (NIST SP 800-38A), in place. It authenticates nothing.
+/// @param iv    16 bytes.
+/// @param text  a multiple of 16 bytes.
+void aes256_cbc_encrypt(ByteView key, ByteView iv, std::span<std::byte> text);
+void aes256_cbc_decrypt(ByteView key, ByteView iv, std::span<std::byte> text);
 
 /// Compares in a time that depends on the size alone.
 [[nodiscard]] bool equal(ByteView a, ByteView b) noexcept;

@@ -10,6 +10,7 @@
 #include <hsmseal/error.hpp>
 
 #include "core/binding.hpp"
+#include "core/wrap_rules.hpp"
 #include "crypto/crypto.hpp"
 #include "envelope/data_key.hpp"
 #include "envelope/padding.hpp"
@@ -77,13 +78,12 @@ auto with_active_set(RingCore& ring, const Work& work) {
   }
 }
 
-/// A provider's wrap result must have the sizes of the format, or the envelope could not be read again.
-void check_wrapped(const Bytes& wrapped, std::size_t plain_size) {
-  const std::size_t around = wrapped.size() - std::min(wrapped.size(), plain_size + wire::kTagBytes);
-  if (around == 12 || around == 16) return;
-  throw WrongKeyError(
-      fmt::format("the key wrapper returned {} bytes for {}; IV (12 or 16), ciphertext and tag (16) were due",
-                  wrapped.size(), plain_size));
+/// A provider's wrap result must have the size that its set's profile says, or the envelope could not be read again.
+void check_wrapped(const ConnectedSet& set, const Bytes& wrapped, std::size_t plain_size) {
+  const std::size_t due = plain_size + core::overhead(set.set().key.profile);
+  if (wrapped.size() == due) return;
+  throw WrongKeyError(fmt::format("the key wrapper of set {} returned {} bytes for {}, where its profile makes {}",
+                                  set.set().version, wrapped.size(), plain_size, due));
 }
 
 struct WrappedKey {
@@ -99,7 +99,7 @@ struct Sealed {
 WrappedKey wrap_data_key(RingCore& ring, const SecretBytes& data_key) {
   return with_active_set(ring, [&](const ConnectedSet& set) {
     Bytes wrapped = set.wrapper().wrap(data_key.view(), wrap_aad(set, Suite::DataKey));
-    check_wrapped(wrapped, data_key.size());
+    check_wrapped(set, wrapped, data_key.size());
     return WrappedKey{set, std::move(wrapped)};
   });
 }
@@ -120,7 +120,14 @@ Sealed seal_under_data_key(RingCore& ring, SecretBytes padded_secret, bool padde
 
 Sealed seal_in_token(RingCore& ring, const SecretBytes& padded_secret, bool padded, ContextView context) {
   return with_active_set(ring, [&](const ConnectedSet& set) {
-    const std::size_t most = set.set().key.profile.max_plaintext;
+    const WrapProfile& profile = set.set().key.profile;
+    if (profile.algorithm != WrapAlgorithm::Aes256Gcm) {
+      throw InvalidArgumentError(
+          fmt::format("credential set {} on token '{}' wraps with AES-CBC and HMAC, which is for data keys alone; use "
+                      "Suite::DataKey",
+                      set.set().version, set.set().key.token));
+    }
+    const std::size_t most = profile.max_plaintext;
     if (padded_secret.size() > most) {
       throw InvalidArgumentError(
           fmt::format("a secret of {} bytes (with padding) is over the {} bytes that token '{}' seals by itself; use "
@@ -129,15 +136,25 @@ Sealed seal_in_token(RingCore& ring, const SecretBytes& padded_secret, bool padd
     }
     Envelope envelope = header_for(set, Suite::Token, padded);
     const Bytes sealed = set.wrapper().wrap(padded_secret.view(), token_aad(set, envelope, context));
-    check_wrapped(sealed, padded_secret.size());
-    const std::size_t iv_size = sealed.size() - padded_secret.size() - wire::kTagBytes;
+    check_wrapped(set, sealed, padded_secret.size());
+    const std::size_t iv_size = core::iv_bytes(profile);
     envelope.wrapped = ByteView{sealed}.first(iv_size);
     envelope.payload = ByteView{sealed}.subspan(iv_size);
     return Sealed{set, wire::write(envelope)};
   });
 }
 
+/// What the set cannot have wrapped does not reach its token.
+void check_fits(const ConnectedSet& set, const Envelope& envelope) {
+  const WrapProfile& profile = set.set().key.profile;
+  const std::size_t due =
+      envelope.suite == Suite::Token ? core::iv_bytes(profile) : wire::kDataKeyBytes + core::overhead(profile);
+  const bool size_is_known = !set.set().key.proof.wrapped.empty();  // a token alone does not tell its IVs' size
+  if (envelope.algorithm != profile.algorithm || (size_is_known && envelope.wrapped.size() != due)) throw OpenError();
+}
+
 SecretBytes unwrap_data_key(const ConnectedSet& set, const Envelope& envelope) {
+  check_fits(set, envelope);
   SecretBytes data_key = set.wrapper().unwrap(envelope.wrapped, wrap_aad(set, envelope.suite));
   if (data_key.size() != wire::kDataKeyBytes) throw OpenError();
   return data_key;
@@ -145,6 +162,7 @@ SecretBytes unwrap_data_key(const ConnectedSet& set, const Envelope& envelope) {
 
 SecretBytes open_with(const ConnectedSet& set, const Envelope& envelope, ContextView context) {
   if (envelope.suite == Suite::Token) {
+    check_fits(set, envelope);
     if (envelope.payload.size() > set.set().key.profile.max_plaintext + wire::kTagBytes) throw OpenError();
     Bytes sealed(envelope.wrapped.begin(), envelope.wrapped.end());
     sealed.insert(sealed.end(), envelope.payload.begin(), envelope.payload.end());

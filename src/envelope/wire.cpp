@@ -7,6 +7,7 @@
 #include <hsmseal/error.hpp>
 
 #include "core/binding.hpp"
+#include "core/wrap_rules.hpp"
 
 namespace hsmseal {
 namespace wire {
@@ -47,6 +48,7 @@ Suite suite_from(std::uint32_t number) {
 
 WrapAlgorithm algorithm_from(std::uint32_t number) {
   if (number == static_cast<std::uint32_t>(WrapAlgorithm::Aes256Gcm)) return WrapAlgorithm::Aes256Gcm;
+  if (number == static_cast<std::uint32_t>(WrapAlgorithm::Aes256CbcHmac)) return WrapAlgorithm::Aes256CbcHmac;
   throw FormatError(fmt::format("envelope wrap algorithm {} is not known to this version of hsmseal", number));
 }
 
@@ -65,6 +67,9 @@ Envelope read(ByteView sealed) {
   Envelope envelope;
   envelope.suite = suite_from(reader.number(1));
   envelope.algorithm = algorithm_from(reader.number(1));
+  if (envelope.suite == Suite::Token && envelope.algorithm != WrapAlgorithm::Aes256Gcm) {
+    throw FormatError("not an envelope: what is sealed in the token is sealed with AES-GCM");
+  }
   const std::uint32_t flags = reader.number(1);
   if ((flags & ~std::uint32_t{kPaddedFlag}) != 0) throw FormatError("envelope flags are not known to this version");
   envelope.padded = flags != 0;
@@ -73,9 +78,10 @@ Envelope read(ByteView sealed) {
   envelope.version = reader.number(4);
   if (envelope.version == 0) throw FormatError("not an envelope: credential set 0 does not exist");
   const std::size_t wrapped_size = reader.number(2);
-  const std::size_t iv_size =
-      envelope.suite == Suite::Token ? wrapped_size : wrapped_size - std::min(wrapped_size, kDataKeyBytes + kTagBytes);
-  if (iv_size != 12 && iv_size != 16) throw FormatError("not an envelope: its wrapped data key or IV has another size");
+  const bool size_fits = envelope.suite == Suite::Token
+                             ? core::is_iv_size(envelope.algorithm, wrapped_size)
+                             : core::is_wrapped_size(envelope.algorithm, wrapped_size, kDataKeyBytes);
+  if (!size_fits) throw FormatError("not an envelope: its wrapped data key or IV has another size");
   envelope.wrapped = reader.take(wrapped_size);
   if (envelope.suite == Suite::DataKey) {
     envelope.commitment = reader.take(kCommitmentBytes);

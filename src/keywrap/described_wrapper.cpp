@@ -9,7 +9,6 @@
 #include <fmt/format.h>
 
 #include "keywrap/described_key.hpp"
-#include "pkcs11/session_access.hpp"
 
 namespace hsmseal::keywrap {
 
@@ -35,17 +34,15 @@ bool pause_for(std::chrono::milliseconds duration) {
 /// A key that was found in one life of a connection, and proved if its description has a proof.
 class DescribedWrapper::Found {
  public:
-  Found(std::shared_ptr<Life> life, KeyHandle handle, pkcs11::HandleWatch watch, const KeyDescription& key,
-        Direction direction)
-      : key_(life->shared_pool(), handle, std::move(watch), key.profile, known_proof(key), direction),
-        life_(std::move(life)) {}
+  Found(std::shared_ptr<Life> life, FoundKeys keys, const KeyDescription& key, Direction direction)
+      : key_(life->shared_pool(), std::move(keys), key.profile, known_proof(key), direction), life_(std::move(life)) {}
 
   [[nodiscard]] Pkcs11Key& key() noexcept { return key_; }
   [[nodiscard]] const std::shared_ptr<Life>& life() const noexcept { return life_; }
 
-  /// Whether the handle still stands for the key.
+  /// Whether the handles still stand for the keys.
   [[nodiscard]] bool current() const { return !forgotten_ && key_.current(); }
-  /// The token does not know the handle, or another key answered to it.
+  /// The token does not know a handle, or another key answered to it.
   void forget() noexcept { forgotten_ = true; }
 
  private:
@@ -235,15 +232,15 @@ void DescribedWrapper::end_search(Memory& mine, const std::shared_ptr<Flight>& s
   mine.searched_in.reset();
 }
 
-std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::look_once(const std::shared_ptr<Life>& life) const {
-  auto session = std::make_optional(life->pool().acquire());
-  const auto watch = pkcs11::SessionAccess::watch_handles(**session);
-  const auto handle = (*session)->find_key({.id = description_.key_id});
-  session.reset();  // the proof takes one of its own
-  if (!handle) return nullptr;
-  auto found = std::make_shared<Found>(life, *handle, watch, description_, direction());
+std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::look_once(const std::shared_ptr<Life>& life,
+                                                                     KeyPart& missing) const {
+  const ShownKeys shown = look_up(*life->pool().acquire(), description_);  // the proof takes a session of its own
+  const auto keys = shown.all(description_.profile.algorithm);
+  missing = shown.kek ? KeyPart::Mac : KeyPart::Encryption;
+  if (!keys) return nullptr;
+  auto found = std::make_shared<Found>(life, *keys, description_, direction());
   if (direction() == Direction::Both) {
-    Pkcs11Key unproved{life->shared_pool(), *handle, watch, description_.profile};
+    Pkcs11Key unproved{life->shared_pool(), *keys, description_.profile};
     check_key_proof(unproved, description_.kek_id, description_.proof);
   }
   return found;
@@ -251,7 +248,8 @@ std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::look_once(const std::
 
 std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::find_and_prove(const std::shared_ptr<Life>& life) const {
   const auto token = tokens_->find(description_.token);
-  auto found = look_once(life);
+  KeyPart missing{};
+  auto found = look_once(life, missing);
   if (!found && token->logs_in() && !life->well()) {
     throw TokenError(pkcs11::failure("C_FindObjects", CKR_USER_NOT_LOGGED_IN),
                      fmt::format("keys on token '{}' are not visible: its login was lost", token->alias()));
@@ -261,10 +259,10 @@ std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::find_and_prove(const 
     for (const auto pause : kBetweenLooks) {
       if (found || !pause_for(pause)) break;
       life->pool().close_idle();
-      found = look_once(life);
+      found = look_once(life, missing);
     }
   }
-  if (!found) throw no_such_key(*token, description_);
+  if (!found) throw no_such_key(*token, description_, missing);
   return found;
 }
 

@@ -11,7 +11,6 @@
 #include "keywrap/flight.hpp"
 #include "keywrap/pkcs11_key.hpp"
 #include "keywrap/tokens.hpp"
-#include "pkcs11/handle_watch.hpp"
 #include "platform/per_process.hpp"
 
 namespace hsmseal::keywrap {
@@ -45,7 +44,8 @@ class DescribedWrapper final : public KeyWrapper, public std::enable_shared_from
   [[nodiscard]] Memory& memory();
   [[nodiscard]] std::shared_ptr<Found> found_in(const std::shared_ptr<Life>& life);
   [[nodiscard]] std::shared_ptr<Found> find_and_prove(const std::shared_ptr<Life>& life) const;
-  [[nodiscard]] std::shared_ptr<Found> look_once(const std::shared_ptr<Life>& life) const;
+  /// @param missing  which key is not there, if nothing is returned.
+  [[nodiscard]] std::shared_ptr<Found> look_once(const std::shared_ptr<Life>& life, KeyPart& missing) const;
   static void end_search(Memory& mine, const std::shared_ptr<Flight>& search, const std::shared_ptr<Life>& life,
                          std::shared_ptr<Found> found);
   [[nodiscard]] Direction direction() const noexcept;

@@ -1,6 +1,8 @@
 #include "keywrap/key_destroyer.hpp"
 
 #include <exception>
+#include <optional>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -8,7 +10,9 @@
 #include <hsmseal/key_wrapper.hpp>
 
 #include "core/hex.hpp"
+#include "keywrap/cbc_hmac.hpp"
 #include "keywrap/described_key.hpp"
+#include "keywrap/key_proof.hpp"
 #include "keywrap/pkcs11_key.hpp"
 #include "pkcs11/add_to_error.hpp"
 #include "pkcs11/driver.hpp"
@@ -19,30 +23,26 @@ namespace {
 
 using pkcs11::SessionAccess;
 
-/// A key in one session, for check_key_proof().
-class KeyInSession final : public KeyWrapper {
+/// Keys in one session, for check_key_proof().
+class KeysInSession final : public KeyWrapper {
  public:
-  KeyInSession(Pkcs11Session& session, KeyHandle handle, const pkcs11::HandleWatch& watch)
-      : session_(session), handle_(handle), watch_(watch) {}
+  KeysInSession(Pkcs11Session& session, FoundKeys keys, const WrapProfile& profile)
+      : session_(session), keys_(std::move(keys)), profile_(profile) {}
 
   [[nodiscard]] Bytes wrap(ByteView, ByteView) override { throw unwraps_only(); }
   [[nodiscard]] SecretBytes unwrap(ByteView wrapped, ByteView aad) override {
-    return Pkcs11Key::unwrap_in(session_, handle_, watch_, wrapped, aad);
+    const bool mac_key_is_gone = profile_.algorithm == WrapAlgorithm::Aes256CbcHmac && keys_.mac.value == 0;
+    if (!mac_key_is_gone) return unwrap_in(session_, keys_, profile_, wrapped, aad);
+    // A destruction that did not come to its end. What the proof was is known by its digest.
+    if (!can_be_wrapped(profile_, wrapped.size())) throw OpenError();
+    return decrypt_unauthenticated(session_, keys_, wrapped);
   }
 
  private:
   Pkcs11Session& session_;
-  const KeyHandle handle_;
-  const pkcs11::HandleWatch& watch_;
+  const FoundKeys keys_;
+  const WrapProfile& profile_;
 };
-
-KeyHandle find(Pkcs11Session& session, const TokenConnection& token, const KeyDescription& key) {
-  const auto handle = session.find_key({.id = key.key_id});
-  if (handle) return *handle;
-  // "Not found" lets the caller take the key for destroyed, so it must not mean "not visible".
-  SessionAccess::check_private_keys_visible(session);
-  throw no_such_key(token, key);
-}
 
 bool is_found(Pkcs11Session& session, const Bytes& id) {
   try {
@@ -55,17 +55,36 @@ bool is_found(Pkcs11Session& session, const Bytes& id) {
 }
 
 /// A token's error and no WrongKeyError, which would mean that nothing was destroyed.
-void check_gone(Pkcs11Session& session, const KeyDescription& key) {
-  if (!is_found(session, key.key_id)) return;
+void check_gone(Pkcs11Session& session, const KeyDescription& key, const Bytes& id) {
+  if (!is_found(session, id)) return;
   throw TokenError(pkcs11::failure("C_DestroyObject", CKR_OK),
                    fmt::format("C_DestroyObject on token '{}' returned CKR_OK but a key with CKA_ID {} is still found; "
                                "if the token is one of a group, try again later",
-                               key.token, core::to_hex(key.key_id)));
+                               key.token, core::to_hex(id)));
+}
+
+void destroy_and_check(Pkcs11Session& session, KeyHandle handle, const KeyDescription& key, const Bytes& id) {
+  SessionAccess::destroy_key(session, handle, id);
+  check_gone(session, key, id);
+}
+
+/// Without the first key the second is of no use; it is destroyed if it made the proof's MAC.
+/// @throws KeyNotFoundError  always, if nothing worse happens: there is no first key.
+[[noreturn]] void destroy_mac_key_alone(Pkcs11Session& session, const ShownKeys& shown, const TokenConnection& token,
+                                        const KeyDescription& key) {
+  // "Not found" lets the caller take the key for destroyed, so it must not mean "not visible".
+  SessionAccess::check_private_keys_visible(session);
+  if (shown.mac && can_be_wrapped(key.profile, key.proof.wrapped.size())) {
+    const FoundKeys keys{.kek = {}, .mac = *shown.mac, .watch = shown.watch};
+    if (mac_is_right(session, keys, key.proof.wrapped, proof_aad(key.kek_id))) {
+      destroy_and_check(session, *shown.mac, key, key.mac_key_id);
+    }
+  }
+  throw no_such_key(token, key, KeyPart::Encryption);
 }
 
 struct Refusal {
-  KeyHandle handle;
-  pkcs11::HandleWatch watch;
+  FoundKeys keys;
   std::exception_ptr error;
 };
 
@@ -73,16 +92,27 @@ struct Refusal {
 std::optional<Refusal> prove_and_destroy(SessionPool& pool, const TokenConnection& token, const KeyDescription& key) {
   auto session = pool.acquire();
   const auto alone = SessionAccess::one_destruction_at_a_time(*session);
-  const auto watch = SessionAccess::watch_handles(*session);
-  const KeyHandle handle = find(*session, token, key);
+  const ShownKeys shown = look_up(*session, key);
+  if (!shown.kek) destroy_mac_key_alone(*session, shown, token, key);
+  const FoundKeys keys{*shown.kek, shown.mac.value_or(KeyHandle{}), shown.watch};
   try {
-    KeyInSession candidate{*session, handle, watch};
+    KeysInSession candidate{*session, keys, key.profile};
     check_key_proof(candidate, key.kek_id, key.proof);
   } catch (const TokenError&) {
-    return Refusal{handle, watch, std::current_exception()};
+    return Refusal{keys, std::current_exception()};
   }
-  SessionAccess::destroy_key(*session, handle, key.key_id);
-  check_gone(*session, key);
+  if (!shown.mac) {
+    destroy_and_check(*session, *shown.kek, key, key.key_id);
+    return std::nullopt;
+  }
+  // The first key last: as long as it is there, this can be done again.
+  destroy_and_check(*session, *shown.mac, key, key.mac_key_id);
+  try {
+    destroy_and_check(*session, *shown.kek, key, key.key_id);
+  } catch (const WrongKeyError& error) {
+    throw TokenError(pkcs11::failure("C_DestroyObject", CKR_KEY_HANDLE_INVALID),
+                     fmt::format("{}; its MAC key was destroyed; try again", error.what()));
+  }
   return std::nullopt;
 }
 
@@ -101,8 +131,10 @@ void destroy_described_key(TokenConnection& token, const KeyDescription& key) {
     const auto refusal = prove_and_destroy(*pool, token, key);
     if (!refusal) return;
     // Sessions of the pool, which tell another key from a token in trouble.
-    Pkcs11Key candidate{pool, refusal->handle, refusal->watch, key.profile};
-    check_key_proof(candidate, key.kek_id, key.proof);
+    if (key.profile.algorithm == WrapAlgorithm::Aes256Gcm) {
+      Pkcs11Key candidate{pool, refusal->keys, key.profile};
+      check_key_proof(candidate, key.kek_id, key.proof);
+    }
     std::rethrow_exception(refusal->error);
   } catch (const WrongKeyError&) {
     pkcs11::throw_again_with("; nothing was destroyed");

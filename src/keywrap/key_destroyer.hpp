@@ -6,7 +6,7 @@
 
 namespace hsmseal::keywrap {
 
-/// KeyProvider::destroy() for one token: finds, proves and destroys the key in one session.
+/// KeyProvider::destroy() for one token: finds, proves and destroys the key, or both of them, in one session.
 void destroy_described_key(TokenConnection& token, const KeyDescription& key);
 
 }  // namespace hsmseal::keywrap

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include <hsmseal/deadline.hpp>
+#include <hsmseal/vendors.hpp>
 
 #include "keywrap/key_label.hpp"
 #include "pkcs11/session_access.hpp"
@@ -27,8 +28,8 @@ struct TokenAndKeys {
 
 TokenAndKeys keys_in(const Life& life, const RingId& ring) {
   auto session = life.pool().acquire();
-  auto keys = pkcs11::SessionAccess::list_keys(
-      *session, [&](std::string_view label) { return version_in(label, ring).has_value(); });
+  auto keys = pkcs11::SessionAccess::list_keys(*session,
+                                               [&](std::string_view label) { return key_in(label, ring).has_value(); });
   // Afterwards: what was listed while somebody logged the process out is not all that there is.
   pkcs11::SessionAccess::check_private_keys_visible(*session);
   return {life.token(), std::move(keys)};
@@ -52,6 +53,12 @@ TokenAndKeys keys_after_all(TokenConnection& token, const RingId& ring) {
   }
 }
 
+/// What a set is most likely to wrap with that is known by its token alone.
+GcmForm documented_form(const std::string& driver) {
+  const Vendor* const vendor = find_vendor(driver);
+  return vendor == nullptr || vendor->gcm_forms.empty() ? GcmForm{} : vendor->gcm_forms.front().value;
+}
+
 }  // namespace
 
 std::vector<FoundKey> find_ring_keys(const std::vector<std::shared_ptr<TokenConnection>>& tokens, const RingId& ring) {
@@ -64,14 +71,16 @@ std::vector<FoundKey> find_ring_keys(const std::vector<std::shared_ptr<TokenConn
     // Every alias is asked, even if it looks like a token seen before: should two tokens be told apart by nothing but
     // their keys, none of these is overlooked.
     auto& shown_before = shown[{info.label, info.serial, info.model, info.manufacturer}];
+    const GcmForm gcm = documented_form(token->binding().driver);
     for (const auto& key : keys) {
       if (shown_before.contains({key.id, key.label})) continue;
-      found.push_back(
-          {token->alias(), info.label, info.serial, key.id, key.label, version_in(key.label, ring).value_or(0)});
+      const LabelledKey named = key_in(key.label, ring).value_or(LabelledKey{});
+      found.push_back({token->alias(), info.label, info.serial, key.id, key.label, named.version, named.part, gcm});
     }
     for (const auto& key : keys) shown_before.emplace(key.id, key.label);
   }
-  std::ranges::sort(found, {}, [](const FoundKey& key) { return std::tie(key.token, key.version, key.key_id); });
+  std::ranges::sort(found, {},
+                    [](const FoundKey& key) { return std::tie(key.token, key.version, key.part, key.key_id); });
   return found;
 }
 

@@ -30,6 +30,7 @@ class Life : public std::enable_shared_from_this<Life> {
   ~Life();
 
   [[nodiscard]] const TokenInfo& token() const noexcept { return token_; }
+  [[nodiscard]] const std::shared_ptr<Pkcs11Module>& module() const noexcept { return module_; }
   [[nodiscard]] SessionPool& pool() const noexcept { return *pool_; }
   [[nodiscard]] const std::shared_ptr<SessionPool>& shared_pool() const noexcept { return pool_; }
 

@@ -9,25 +9,21 @@
 #include <hsmseal/deadline.hpp>
 #include <hsmseal/error.hpp>
 
+#include "core/wrap_rules.hpp"
 #include "crypto/crypto.hpp"
 #include "keywrap/key_proof.hpp"
+#include "pkcs11/driver.hpp"
 #include "pkcs11/lock_until.hpp"
 #include "pkcs11/reactions.hpp"
 #include "pkcs11/session_access.hpp"
 
 namespace hsmseal::keywrap {
 
-using KeyUse = pkcs11::SessionAccess::KeyUse;
-
 namespace {
 
 constexpr std::chrono::seconds kComparingTime{1};
-constexpr std::size_t kIvBytes = crypto::kNonceBytes;
-enum class Verdict {
-  BadCiphertext,  ///< the token says that it does not open
-  Unclear,        ///< the ciphertext, or the token
-  Trouble,        ///< the token could not try
-};
+
+}  // namespace
 
 Verdict verdict_on(const TokenError& error) {
   if (error.function() != "C_Decrypt") return Verdict::Trouble;
@@ -41,13 +37,10 @@ Verdict verdict_on(const TokenError& error) {
   }
 }
 
-}  // namespace
-
-Pkcs11Key::Pkcs11Key(std::shared_ptr<SessionPool> pool, KeyHandle handle, pkcs11::HandleWatch watch,
-                     WrapProfile profile, std::optional<KnownProof> proof, Direction direction)
+Pkcs11Key::Pkcs11Key(std::shared_ptr<SessionPool> pool, FoundKeys keys, WrapProfile profile,
+                     std::optional<KnownProof> proof, Direction direction)
     : pool_(std::move(pool)),
-      handle_(handle),
-      watch_(std::move(watch)),
+      keys_(std::move(keys)),
       profile_(profile),
       proof_(std::move(proof)),
       direction_(direction) {}
@@ -57,25 +50,13 @@ InvalidArgumentError unwraps_only() {
 }
 
 Bytes Pkcs11Key::wrap_once(ByteView key, ByteView aad) const {
-  const auto iv = crypto::random_array<kIvBytes>();
-  Bytes wrapped(iv.begin(), iv.end());
   auto session = pool_->acquire();
-  const KeyUse use{*session, watch_, handle_};
-  const Bytes ciphertext = session->encrypt(handle_, {.iv = iv, .aad = aad}, key);
-  wrapped.insert(wrapped.end(), ciphertext.begin(), ciphertext.end());
-  return wrapped;
-}
-
-SecretBytes Pkcs11Key::unwrap_in(Pkcs11Session& session, KeyHandle handle, const pkcs11::HandleWatch& watch,
-                                 ByteView wrapped, ByteView aad) {
-  if (wrapped.size() < kIvBytes + crypto::kTagBytes) throw OpenError();
-  const KeyUse use{session, watch, handle};
-  return session.decrypt(handle, {.iv = wrapped.first(kIvBytes), .aad = aad}, wrapped.subspan(kIvBytes));
+  return wrap_in(*session, keys_, profile_, key, aad);
 }
 
 SecretBytes Pkcs11Key::unwrap_once(ByteView wrapped, ByteView aad) const {
   auto session = pool_->acquire();
-  return unwrap_in(*session, handle_, watch_, wrapped, aad);
+  return unwrap_in(*session, keys_, profile_, wrapped, aad);
 }
 
 bool Pkcs11Key::round_trip_works() const {
@@ -84,6 +65,8 @@ bool Pkcs11Key::round_trip_works() const {
   const Bytes wrapped = wrap_once(sent.view(), aad);
   try {
     return crypto::equal(unwrap_once(wrapped, aad).view(), sent.view());
+  } catch (const OpenError&) {
+    return false;
   } catch (const TokenError& error) {
     if (verdict_on(error) == Verdict::Trouble) throw;
     return false;
@@ -92,15 +75,28 @@ bool Pkcs11Key::round_trip_works() const {
 
 bool Pkcs11Key::is_shown() const {
   auto session = pool_->acquire();
-  const KeyUse use{*session, watch_, handle_};
-  return pkcs11::SessionAccess::key_id(*session, handle_).has_value();
+  for (const KeyHandle key : {keys_.kek, keys_.mac}) {
+    if (key.value == 0) continue;
+    const pkcs11::SessionAccess::KeyUse use{*session, keys_.watch, key};
+    if (!pkcs11::SessionAccess::key_id(*session, key)) return false;
+  }
+  return true;
+}
+
+bool Pkcs11Key::proof_opens() const {
+  try {
+    const SecretBytes opened = unwrap_once(proof_->proof.wrapped, proof_aad(proof_->kek_id));
+    return crypto::equal(crypto::sha256(opened.view()), proof_->proof.digest);
+  } catch (const OpenError&) {
+    return false;
+  }
 }
 
 void Pkcs11Key::compare_after_wrap() const {
   // Once may have been a fault in passing; a token that keeps to a wrong IV fails each time.
   if (round_trip_works() || round_trip_works()) return;
   // Unless it opens nothing at present: then this throws the token's error.
-  if (proof_) static_cast<void>(unwrap_once(proof_->proof.wrapped, proof_aad(proof_->kek_id)));
+  if (proof_) static_cast<void>(proof_opens());
   throw WrongKeyError(
       "the token does not open what it wrapped a moment ago; nothing was sealed; run its vendor's check, or add a set "
       "on another token");
@@ -109,8 +105,7 @@ void Pkcs11Key::compare_after_wrap() const {
 bool Pkcs11Key::answers() const {
   try {
     if (!proof_) return direction_ == Direction::Both ? round_trip_works() : is_shown();
-    const SecretBytes opened = unwrap_once(proof_->proof.wrapped, proof_aad(proof_->kek_id));
-    if (crypto::equal(crypto::sha256(opened.view()), proof_->proof.digest)) return true;
+    if (proof_opens()) return true;
   } catch (const TokenError& error) {
     if (!proof_ || verdict_on(error) != Verdict::BadCiphertext) return false;
   }
@@ -132,25 +127,37 @@ Bytes Pkcs11Key::wrap(ByteView key, ByteView aad) {
     throw InvalidArgumentError(fmt::format("{} bytes to encrypt in the token, where at most {} are allowed", key.size(),
                                            profile_.max_plaintext));
   }
+  if (!core::can_wrap(profile_, key.size())) {
+    throw InvalidArgumentError(
+        fmt::format("{} bytes to encrypt in the token with AES-CBC, which takes whole blocks of 16", key.size()));
+  }
   compare_once();
   return wrap_once(key, aad);
 }
 
 SecretBytes Pkcs11Key::unwrap(ByteView wrapped, ByteView aad) {
-  Verdict verdict{};
+  if (!can_be_wrapped(profile_, wrapped.size())) throw OpenError();
+  // Whether it was the ciphertext is not known: the caller may ask again.
+  const auto nor_the_proof = [](const TokenFailure& failure, std::string_view what) {
+    return TokenUnavailableError({failure.function, failure.rv, failure.rv_name, true},
+                                 fmt::format("{}; nor could the token open what it should; try again", what));
+  };
   try {
     return unwrap_once(wrapped, aad);
-  } catch (const TokenError& error) {
-    verdict = verdict_on(error);
-    const bool only_the_ciphertext = verdict == Verdict::BadCiphertext && !proof_;
-    if (!only_the_ciphertext && (verdict == Verdict::Trouble || !answers())) {
-      if (verdict != Verdict::BadCiphertext) throw;
-      // Whether it was the ciphertext is not known: the caller may ask again.
-      throw TokenUnavailableError({error.function(), error.rv(), error.rv_name(), true},
-                                  fmt::format("{}; nor could the token open what it should; try again", error.what()));
+  } catch (const OpenError&) {
+    if (proof_ && !answers()) {
+      throw nor_the_proof(pkcs11::failure("C_Sign", CKR_OK), "a MAC that the token made differs");
     }
+  } catch (const TokenError& error) {
+    const Verdict verdict = verdict_on(error);
+    if (verdict == Verdict::BadCiphertext && !proof_) throw OpenError();
+    if (verdict == Verdict::Trouble) throw;
+    if (!answers()) {
+      if (verdict != Verdict::BadCiphertext) throw;
+      throw nor_the_proof({error.function(), error.rv(), error.rv_name(), true}, error.what());
+    }
+    if (verdict == Verdict::BadCiphertext) throw OpenError();
   }
-  if (verdict == Verdict::BadCiphertext) throw OpenError();
   try {
     return unwrap_once(wrapped, aad);
   } catch (const TokenError& error) {

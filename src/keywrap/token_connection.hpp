@@ -92,6 +92,7 @@ class TokenConnection {
   }
 
   [[nodiscard]] const std::string& alias() const noexcept { return alias_; }
+  [[nodiscard]] const TokenBinding& binding() const noexcept { return binding_; }
   [[nodiscard]] HangPolicy hang_policy() const noexcept { return binding_.hang_policy; }
 
   /// Whether the binding says how to log in.

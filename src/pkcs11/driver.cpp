@@ -46,9 +46,11 @@ void set_environment(const DriverOptions& options) {
   for (const auto& [name, value] : options.environment) platform::set_environment_variable(name, value);
 }
 
+DriverRestart restart_of(const DriverOptions& options) { return options.restart.value_or(DriverRestart::WhenOwner); }
+
 bool same_start(const DriverOptions& a, const DriverOptions& b) {
-  return std::tie(a.start_up, a.environment, a.concurrency, a.restart) ==
-         std::tie(b.start_up, b.environment, b.concurrency, b.restart);
+  return std::tie(a.start_up, a.environment, a.concurrency) == std::tie(b.start_up, b.environment, b.concurrency) &&
+         restart_of(a) == restart_of(b);
 }
 
 /// The functions without which nothing can be sealed; the others are missed when they are called.
@@ -189,7 +191,8 @@ Driver::Restarted Driver::restart(std::uint64_t life, Urgency urgency, const voi
   const auto alone = lock_until(restarting_, patience);
   if (!alone) return Restarted::Stuck;
   if (shared_.life != life && !shared_.down) return Restarted::Yes;
-  if (!owner_ || forked() || process_ends() || options_.restart == DriverRestart::Never) return Restarted::NotAllowed;
+  if (!owner_ || forked() || process_ends() || restart_of(options_) == DriverRestart::Never)
+    return Restarted::NotAllowed;
   if (now < next_restart_) return Restarted::TooSoon;
   if (urgency == Urgency::TokenMissing && others_work(owner)) return Restarted::NotAllowed;
   set_environment(options_);  // again at each start: another driver may have had other values
@@ -226,7 +229,7 @@ std::shared_ptr<Driver> Driver::load(const DriverOptions& options) {
   if (loaded.driver) {
     if (!same_start(loaded.options, options)) {
       throw InvalidArgumentError(
-          fmt::format("driver '{}' is loaded already with another start-up string, environment or concurrency",
+          fmt::format("driver '{}' is loaded already with another start-up string, environment, concurrency or restart",
                       platform::shown(library.path)));
     }
     return loaded.driver;

@@ -34,7 +34,8 @@ std::set<KeyWeakness> weaknesses(const KeyAttributes& key, KeyUse use, KeyOrigin
   hold(KeyWeakness::WrapsKeys, may(key.wrap) || may(key.unwrap));
   const bool signs = may(key.sign) || may(key.verify);
   const bool encrypts = may(key.encrypt) || may(key.decrypt);
-  hold(KeyWeakness::SignsOrDerives, may(key.derive) || (use == KeyUse::EncryptDecrypt ? signs : encrypts));
+  const bool second_use = use == KeyUse::EncryptDecrypt ? signs : encrypts || (use == KeyUse::Mac && may(key.verify));
+  hold(KeyWeakness::SignsOrDerives, may(key.derive) || second_use);
   return found;
 }
 
@@ -49,6 +50,9 @@ std::string describe(const std::set<KeyWeakness>& weaknesses) {
 }
 
 bool serves(const KeyAttributes& key, KeyUse use, std::size_t bytes) {
+  if (use == KeyUse::Mac) {
+    return key.sign.value_or(false) && key.key_type == CKK_GENERIC_SECRET && key.value_bytes.value_or(0) >= bytes;
+  }
   const bool usable = use == KeyUse::EncryptDecrypt ? key.encrypt.value_or(false) && key.decrypt.value_or(false)
                                                     : key.sign.value_or(false) && key.verify.value_or(false);
   return usable && key.key_type == CKK_AES && key.value_bytes == bytes;

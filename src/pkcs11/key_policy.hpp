@@ -20,7 +20,8 @@ enum class KeyOrigin {
 /// The attributes behind some weaknesses, for messages.
 [[nodiscard]] std::string describe(const std::set<KeyWeakness>& weaknesses);
 
-/// Whether it is an AES key of this many bytes that may be used as said.
+/// Whether it is an AES key of this many bytes that may be used as said; for KeyUse::Mac a generic secret of as many or
+/// more.
 [[nodiscard]] bool serves(const KeyAttributes& key, KeyUse use, std::size_t bytes);
 
 }  // namespace hsmseal::pkcs11

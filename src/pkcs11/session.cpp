@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -19,6 +21,7 @@ using pkcs11::size_of;
 namespace {
 
 constexpr std::size_t kTagBytes = 16;
+constexpr std::size_t kBlockBytes = 16;  // of AES
 constexpr std::size_t kMaxMacBytes = 64;
 /// Room beyond what the standard says, since drivers differ: padding block, tag, IV.
 constexpr std::size_t kSpareBytes = 48;
@@ -310,22 +313,80 @@ SecretBytes Pkcs11Session::decrypt(KeyHandle key, const AesGcm& mechanism, ByteV
   if (ciphertext.size() < kTagBytes) {
     throw InvalidArgumentError("AES-GCM ciphertext has at least the 16 bytes of its tag");
   }
+  std::optional<GcmMechanism> gcm;
+  const auto begin = [&] { return gcm.emplace(mechanism, Bytes(mechanism.iv.begin(), mechanism.iv.end())).get(); };
+  return state_->decrypt(key, begin, ciphertext, ciphertext.size() - kTagBytes);
+}
+
+SecretBytes Pkcs11Session::State::decrypt(KeyHandle key, const std::function<CK_MECHANISM*()>& begin,
+                                          ByteView ciphertext, std::size_t due) {
   // A buffer that comes back as it was may hold a plaintext that looks like it, but not like both of two fillings.
   for (const std::byte filling : {std::byte{0x5a}, std::byte{0xa5}}) {
-    GcmMechanism gcm{mechanism, {mechanism.iv.begin(), mechanism.iv.end()}};
     SecretBytes plaintext{ciphertext.size() + kSpareBytes};
     std::ranges::fill(plaintext.writable(), filling);
-    state_->must("C_DecryptInit", &CK_FUNCTION_LIST::C_DecryptInit, gcm.get(),
-                 static_cast<CK_OBJECT_HANDLE>(key.value));
-    const CK_ULONG size = state_->must_fill("C_Decrypt", &CK_FUNCTION_LIST::C_Decrypt, ciphertext, plaintext);
-    if (size != ciphertext.size() - kTagBytes) {
-      state_->broken_promise("C_Decrypt", fmt::format("{} bytes for {} bytes of ciphertext", size, ciphertext.size()));
+    must("C_DecryptInit", &CK_FUNCTION_LIST::C_DecryptInit, begin(), static_cast<CK_OBJECT_HANDLE>(key.value));
+    const CK_ULONG size = must_fill("C_Decrypt", &CK_FUNCTION_LIST::C_Decrypt, ciphertext, plaintext);
+    if (size != due) {
+      broken_promise("C_Decrypt", fmt::format("{} bytes for {} bytes of ciphertext", size, ciphertext.size()));
     }
     plaintext.truncate(size);
     const bool untouched = std::ranges::all_of(plaintext.view(), [&](std::byte one) { return one == filling; });
     if (size == 0 || !untouched) return plaintext;
   }
-  state_->broken_promise("C_Decrypt", "left its buffer as it was");
+  broken_promise("C_Decrypt", "left its buffer as it was");
+}
+
+namespace {
+
+/// AES-CBC over a copy of the IV, which a driver may write to.
+class CbcMechanism {
+ public:
+  explicit CbcMechanism(const AesCbc& cbc) : iv_(cbc.iv.begin(), cbc.iv.end()) {
+    if (iv_.size() != kBlockBytes) throw InvalidArgumentError("an AES-CBC IV has 16 bytes");
+    mechanism_ = {CKM_AES_CBC, pkcs11::out(iv_), size_of(iv_)};
+  }
+  CbcMechanism(const CbcMechanism&) = delete;
+  CbcMechanism& operator=(const CbcMechanism&) = delete;
+  ~CbcMechanism() = default;
+
+  [[nodiscard]] CK_MECHANISM* get() noexcept { return &mechanism_; }
+
+ private:
+  Bytes iv_;
+  CK_MECHANISM mechanism_{};
+};
+
+void check_whole_blocks(ByteView bytes) {
+  if (!bytes.empty() && bytes.size() % kBlockBytes == 0) return;
+  throw InvalidArgumentError("AES-CBC without padding takes whole blocks of 16 bytes, at least one");
+}
+
+}  // namespace
+
+Bytes Pkcs11Session::encrypt(KeyHandle key, const AesCbc& mechanism, ByteView plaintext) {
+  state_->check_usable();
+  check_whole_blocks(plaintext);
+  CbcMechanism cbc{mechanism};
+  Bytes output(plaintext.size() + kSpareBytes);
+  state_->must("C_EncryptInit", &CK_FUNCTION_LIST::C_EncryptInit, cbc.get(), static_cast<CK_OBJECT_HANDLE>(key.value));
+  const CK_ULONG size = state_->must_fill("C_Encrypt", &CK_FUNCTION_LIST::C_Encrypt, plaintext, output);
+  if (size != plaintext.size()) {
+    state_->broken_promise(
+        "C_Encrypt", fmt::format("{} bytes for {} bytes of plaintext, where as many were due", size, plaintext.size()));
+  }
+  output.resize(size);
+  if (all_zeros(ByteView{output}.last(kBlockBytes))) {
+    state_->broken_promise("C_Encrypt", "left its buffer as it was");
+  }
+  return output;
+}
+
+SecretBytes Pkcs11Session::decrypt(KeyHandle key, const AesCbc& mechanism, ByteView ciphertext) {
+  state_->check_usable();
+  check_whole_blocks(ciphertext);
+  std::optional<CbcMechanism> cbc;
+  return state_->decrypt(
+      key, [&] { return cbc.emplace(mechanism).get(); }, ciphertext, ciphertext.size());
 }
 
 Bytes Pkcs11Session::sign(KeyHandle key, MacMechanism mechanism, ByteView data) {

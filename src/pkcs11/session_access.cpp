@@ -1,8 +1,10 @@
 #include "pkcs11/session_access.hpp"
 
+#include <array>
 #include <limits>
 
 #include "core/hex.hpp"
+#include "crypto/crypto.hpp"
 #include "pkcs11/session_state.hpp"
 
 namespace hsmseal::pkcs11 {
@@ -60,11 +62,37 @@ void SessionAccess::check_private_keys_visible(Pkcs11Session& session) {
                                state.token.label));
 }
 
-KeyHandle SessionAccess::generate_unchecked_aes_key(Pkcs11Session& session, const KeyTemplate& key) {
+KeyHandle SessionAccess::generate_unchecked_key(Pkcs11Session& session, const KeyTemplate& key) {
   Pkcs11Session::State& state = *session.state_;
   state.check_usable();
   const CallTurns::Turn alone{state.driver->shared().object_store, state.token.label};
   return state.generate(key);
+}
+
+std::optional<Bytes> SessionAccess::mac_with_known_key(Pkcs11Session& session, ByteView value, ByteView data) {
+  Pkcs11Session::State& state = *session.state_;
+  state.check_usable();
+  const CK_OBJECT_CLASS secret_key = CKO_SECRET_KEY;
+  const CK_KEY_TYPE generic = CKK_GENERIC_SECRET;
+  const CK_BBOOL yes = CK_TRUE, no = CK_FALSE;
+  const auto random = crypto::random_array<16>();
+  const Bytes id{random.begin(), random.end()};
+  std::array attributes{attribute(CKA_CLASS, secret_key), attribute(CKA_KEY_TYPE, generic),
+                        attribute(CKA_TOKEN, no),         attribute(CKA_PRIVATE, yes),
+                        attribute(CKA_SIGN, yes),         attribute(CKA_ID, ByteView{id}),
+                        attribute(CKA_VALUE, value)};
+  const auto alone = one_destruction_at_a_time(session);
+  CK_OBJECT_HANDLE made = CK_INVALID_HANDLE;
+  {
+    const CallTurns::Turn turn{state.driver->shared().object_store, state.token.label};
+    const CK_RV rv = state.call(&CK_FUNCTION_LIST::C_CreateObject, attributes.data(),
+                                static_cast<CK_ULONG>(attributes.size()), &made);
+    if (rv != CKR_OK && retryable("C_CreateObject", rv)) state.fail("C_CreateObject", rv);
+    if (rv != CKR_OK) return std::nullopt;
+  }
+  Bytes mac = session.sign(KeyHandle{made}, MacMechanism::HmacSha256, data);
+  destroy_key(session, KeyHandle{made}, id);
+  return mac;
 }
 
 void SessionAccess::check_made_as_asked(Pkcs11Session& session, KeyHandle made, const KeyTemplate& key) {

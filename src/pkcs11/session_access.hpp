@@ -46,10 +46,14 @@ struct SessionAccess {
   /// @throws TokenError  the token wants a login and the process is not logged in.
   static void check_private_keys_visible(Pkcs11Session& session);
 
-  /// generate_aes_key() in two steps, for tokens that may not show a new key at once.
-  [[nodiscard]] static KeyHandle generate_unchecked_aes_key(Pkcs11Session& session, const KeyTemplate& key);
+  /// generate_aes_key() and generate_mac_key() in two steps, for tokens that may not show a new key at once.
+  [[nodiscard]] static KeyHandle generate_unchecked_key(Pkcs11Session& session, const KeyTemplate& key);
   /// @throws WrongKeyError  the token did not keep to the template; nothing is destroyed.
   static void check_made_as_asked(Pkcs11Session& session, KeyHandle made, const KeyTemplate& key);
+
+  /// HMAC-SHA-256 in the token under a key that the caller knows too: a session object, gone afterwards.
+  /// @returns nothing if the token takes no keys from outside.
+  [[nodiscard]] static std::optional<Bytes> mac_with_known_key(Pkcs11Session& session, ByteView value, ByteView data);
 
   /// The CKA_ID behind a handle; nothing if the token does not tell.
   [[nodiscard]] static std::optional<Bytes> key_id(Pkcs11Session& session, KeyHandle key);

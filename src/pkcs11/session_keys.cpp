@@ -63,20 +63,36 @@ std::optional<KeyHandle> Pkcs11Session::find_key(const KeyQuery& query) {
   return KeyHandle{found.front()};
 }
 
-KeyHandle Pkcs11Session::State::generate(const KeyTemplate& key) {
+namespace {
+
+/// Whether a token means an attribute, or its value, when it refuses a template.
+bool refuses_attribute(CK_RV rv) {
+  return rv == CKR_ATTRIBUTE_TYPE_INVALID || rv == CKR_ATTRIBUTE_VALUE_INVALID || rv == CKR_ATTRIBUTE_READ_ONLY ||
+         rv == CKR_TEMPLATE_INCONSISTENT;
+}
+
+void check_template(const KeyTemplate& key) {
   if (key.id.empty() || key.id.size() > kMaxIdBytes) throw InvalidArgumentError("a key's id has 1 to 255 bytes");
-  if (key.bytes != 16 && key.bytes != 24 && key.bytes != 32) {
+  if (key.use == hsmseal::KeyUse::Mac) {
+    if (key.bytes < 32 || key.bytes > 64) throw InvalidArgumentError("a key for HMAC-SHA-256 has 32 to 64 bytes");
+  } else if (key.bytes != 16 && key.bytes != 24 && key.bytes != 32) {
     throw InvalidArgumentError("an AES key has 16, 24 or 32 bytes");
   }
+}
+
+}  // namespace
+
+KeyHandle Pkcs11Session::State::generate(const KeyTemplate& key) {
+  check_template(key);
+  const bool mac = key.use == hsmseal::KeyUse::Mac;
   const CK_OBJECT_CLASS secret_key = CKO_SECRET_KEY;
-  const CK_KEY_TYPE aes = CKK_AES;
+  const CK_KEY_TYPE type = mac ? CKK_GENERIC_SECRET : CKK_AES;
   const auto value_bytes = static_cast<CK_ULONG>(key.bytes);
   const CK_BBOOL& encrypts = key.use == hsmseal::KeyUse::EncryptDecrypt ? kTrue : kFalse;
-  const CK_BBOOL& signs = key.use == hsmseal::KeyUse::SignVerify ? kTrue : kFalse;
+  const CK_BBOOL& signs = key.use == hsmseal::KeyUse::EncryptDecrypt ? kFalse : kTrue;
+  const CK_BBOOL& verifies = key.use == hsmseal::KeyUse::SignVerify ? kTrue : kFalse;
   // Every attribute that decides over the key's safety is said, since the drivers' defaults differ.
-  std::array attributes{
-      attribute(CKA_CLASS, secret_key),
-      attribute(CKA_KEY_TYPE, aes),
+  std::vector<CK_ATTRIBUTE> needed{
       attribute(CKA_VALUE_LEN, value_bytes),
       attribute(CKA_ID, ByteView{key.id}),
       attribute(CKA_LABEL, bytes_of(key.label)),
@@ -84,22 +100,49 @@ KeyHandle Pkcs11Session::State::generate(const KeyTemplate& key) {
       attribute(CKA_PRIVATE, kTrue),
       attribute(CKA_SENSITIVE, kTrue),
       attribute(CKA_EXTRACTABLE, kFalse),
-      attribute(CKA_ENCRYPT, encrypts),
-      attribute(CKA_DECRYPT, encrypts),
-      attribute(CKA_SIGN, signs),
-      attribute(CKA_VERIFY, signs),
       attribute(CKA_WRAP, kFalse),
       attribute(CKA_UNWRAP, kFalse),
-      attribute(CKA_DERIVE, kFalse),
   };
-  CK_MECHANISM mechanism{CKM_AES_KEY_GEN, nullptr, 0};
+  // The mechanism implies these, or the token may not know them for this type of key; what became of them is read back.
+  std::vector<CK_ATTRIBUTE> optional{attribute(CKA_CLASS, secret_key), attribute(CKA_KEY_TYPE, type),
+                                     attribute(CKA_DERIVE, kFalse)};
+  for (const auto& use : {attribute(CKA_ENCRYPT, encrypts), attribute(CKA_DECRYPT, encrypts),
+                          attribute(CKA_SIGN, signs), attribute(CKA_VERIFY, verifies)}) {
+    (*static_cast<const CK_BBOOL*>(use.pValue) == CK_TRUE ? needed : optional).push_back(use);
+  }
+  CK_MECHANISM mechanism{mac ? CKM_GENERIC_SECRET_KEY_GEN : CKM_AES_KEY_GEN, nullptr, 0};
   CK_OBJECT_HANDLE made = CK_INVALID_HANDLE;
-  must("C_GenerateKey", &CK_FUNCTION_LIST::C_GenerateKey, &mechanism, attributes.data(),
-       static_cast<CK_ULONG>(attributes.size()), &made);
+  const auto try_with = [&](const std::vector<CK_ATTRIBUTE>& others) {
+    std::vector<CK_ATTRIBUTE> attributes = others;
+    attributes.insert(attributes.end(), needed.begin(), needed.end());
+    return call(&CK_FUNCTION_LIST::C_GenerateKey, &mechanism, attributes.data(),
+                static_cast<CK_ULONG>(attributes.size()), &made);
+  };
+  const CK_RV refusal = try_with(optional);
+  CK_RV rv = refusal;
+  // One alone first: the others' defaults may be worse than what is asked for.
+  for (std::size_t left_out = 0; refuses_attribute(rv) && left_out < optional.size(); ++left_out) {
+    auto others = optional;
+    others.erase(others.begin() + static_cast<std::ptrdiff_t>(left_out));
+    rv = try_with(others);
+  }
+  if (refuses_attribute(rv)) rv = try_with({});
+  if (refuses_attribute(rv)) rv = refusal;
+  if (rv != CKR_OK) fail("C_GenerateKey", rv);
   return KeyHandle{made};
 }
 
 KeyHandle Pkcs11Session::generate_aes_key(const KeyTemplate& key) {
+  if (key.use == KeyUse::Mac) throw InvalidArgumentError("an AES key is for encryption, or to sign and verify");
+  return generate(key);
+}
+
+KeyHandle Pkcs11Session::generate_mac_key(const KeyTemplate& key) {
+  if (key.use != KeyUse::Mac) throw InvalidArgumentError("a generic secret is for KeyUse::Mac alone");
+  return generate(key);
+}
+
+KeyHandle Pkcs11Session::generate(const KeyTemplate& key) {
   state_->check_usable();
   // No login of hsmseal's before the key is good: the handle would name another key.
   const auto no_login = pkcs11::lock_in_time(state_->guard->mutex, state_->token.label);

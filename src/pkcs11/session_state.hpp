@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -137,6 +138,9 @@ struct Pkcs11Session::State {
 
   /// The caller holds `object_store`.
   KeyHandle generate(const KeyTemplate& key);
+  /// C_DecryptInit and C_Decrypt, until it is clear that the token has filled the buffer.
+  /// @param begin  makes the mechanism anew. @param due  how many bytes must come out.
+  SecretBytes decrypt(KeyHandle key, const std::function<CK_MECHANISM*()>& begin, ByteView ciphertext, std::size_t due);
   /// Destroys the key that was made a moment ago, unless its handle may be another's by now.
   /// @returns why it was not destroyed; empty if it was.
   std::string destroy_made(KeyHandle made, ByteView id);

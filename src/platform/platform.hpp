@@ -113,6 +113,40 @@ class PathLock {
   std::intptr_t handle_;
 };
 
+/// A file that grows at its end, which this excludes the other threads and processes of this host from while it lives.
+class AppendFile {
+ public:
+  /// Makes the file, with mode 600, if there is none.
+  /// @throws InvalidArgumentError  as read_trusted_file(); also if any folder above it is writable by others and not
+  ///         sticky (Windows: not looked at), or it was locked by others for the whole of `patience`.
+  explicit AppendFile(const std::filesystem::path& path, std::chrono::milliseconds patience = std::chrono::seconds{2});
+  AppendFile(const AppendFile&) = delete;
+  AppendFile& operator=(const AppendFile&) = delete;
+  ~AppendFile();
+
+  [[nodiscard]] std::uint64_t size() const noexcept { return size_; }  ///< In bytes.
+
+  /// Its last bytes: `most` of them, or all if it has no more.
+  /// @throws InvalidArgumentError  with the system's reason.
+  [[nodiscard]] std::string tail(std::size_t most) const;
+
+  /// Writes at the end and forces the file to the disk. What could be written in part only is taken back if possible.
+  /// @throws InvalidArgumentError  with the system's reason.
+  void append(std::string_view content);
+
+ private:
+  std::filesystem::path path_;
+  std::intptr_t handle_;
+  std::uint64_t size_ = 0;
+  bool made_ = false;
+#if defined(_WIN32)
+  std::optional<PathLock> lock_;
+#endif
+};
+
+/// The number by which the system knows this process.
+[[nodiscard]] std::uint64_t process_id() noexcept;
+
 /// @throws InvalidArgumentError  not set.
 [[nodiscard]] SecretBytes environment_variable(const std::string& name);
 

@@ -1,5 +1,6 @@
 #include "platform/platform.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -95,6 +96,15 @@ void check_owner(const struct stat& status, const std::filesystem::path& path) {
   throw InvalidArgumentError(fmt::format("file '{}' belongs to another user", path.string()));
 }
 
+/// That nobody but its owner may change it.
+void check_trusted(const struct stat& status, const std::filesystem::path& path) {
+  check_regular(status, path);
+  check_owner(status, path);
+  if ((status.st_mode & kWritableByOthers) == 0) return;
+  throw InvalidArgumentError(
+      fmt::format("file '{0}' is writable by its group or others; run: chmod go-w '{0}'", path.string()));
+}
+
 void check_size(std::size_t size, std::size_t most, const std::filesystem::path& path) {
   if (size <= most) return;
   throw InvalidArgumentError(fmt::format("file '{}' is larger than {} bytes", path.string(), most));
@@ -105,14 +115,20 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
 }
 
 /// Who can write a folder can take a file out of it, and a file that is missing is made anew.
-void check_folder(const std::filesystem::path& file) {
-  const auto folder = folder_of(file);
+void check_folder(const std::filesystem::path& folder, const std::filesystem::path& file) {
   struct stat status {};
   if (::stat(folder.c_str(), &status) != 0) return;  // what uses the file says why
   if ((status.st_mode & S_IWOTH) == 0 || (status.st_mode & S_ISVTX) != 0) return;
   throw InvalidArgumentError(
       fmt::format("file '{}' lies in '{}', which everybody may write, and so remove the file; run: chmod o-w '{}'",
                   file.string(), folder.string(), folder.string()));
+}
+
+void check_folder(const std::filesystem::path& file) { check_folder(folder_of(file), file); }
+
+void check_folders_above(const std::filesystem::path& file) {
+  auto folder = std::filesystem::absolute(file).parent_path();
+  for (; folder.has_relative_path(); folder = folder.parent_path()) check_folder(folder, file);
 }
 
 Descriptor open_folder(const std::filesystem::path& folder) {
@@ -125,6 +141,37 @@ void sync_folder(const std::filesystem::path& file) {
   if (folder.get() >= 0 && uninterrupted([&] { return ::fsync(folder.get()); }) == 0) return;
   if (folder.get() >= 0 && errno == EINVAL) return;  // a file system that knows no such thing
   throw failure(file, "was written, but its folder not forced to the disk", errno);
+}
+
+void write_all(int fd, std::string_view content, const std::filesystem::path& path) {
+  while (!content.empty()) {
+    const ssize_t written = uninterrupted([&] { return ::write(fd, content.data(), content.size()); });
+    if (written <= 0) throw failure(path, "cannot be written", written < 0 ? errno : ENOSPC);
+    content.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+void unlock(int fd) noexcept {
+  // Closing is not enough: a child that was forked meanwhile would hold the lock for as long as it lives.
+  ::flock(fd, LOCK_UN);
+  ::close(fd);
+}
+
+/// @param fd  of what lies at the path, or what open() returned with an error; closed if it cannot be locked.
+int lock(int fd, const std::filesystem::path& path, std::chrono::milliseconds patience) {
+  const auto end = std::chrono::steady_clock::now() + patience;
+  while (fd < 0 || ::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    const int error = errno;
+    const bool taken = fd >= 0 && (error == EWOULDBLOCK || error == EINTR);
+    if (taken && std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(std::chrono::milliseconds{1});
+      continue;
+    }
+    if (fd >= 0) ::close(fd);
+    throw InvalidArgumentError(
+        fmt::format("'{}' cannot be locked: {}", path.string(), taken ? "others hold its lock" : reason(error)));
+  }
+  return fd;
 }
 
 /// A file that is removed again unless it is finished.
@@ -152,11 +199,7 @@ class NewFile {
   }
 
   void fill(std::string_view content) {
-    while (!content.empty()) {
-      const ssize_t written = uninterrupted([&] { return ::write(file_.get(), content.data(), content.size()); });
-      if (written <= 0) throw failure(path_, "cannot be written", written < 0 ? errno : ENOSPC);
-      content.remove_prefix(static_cast<std::size_t>(written));
-    }
+    write_all(file_.get(), content, path_);
     // The mode it was made with may have lost more to the process's umask.
     if (::fchmod(file_.get(), S_IRUSR | S_IWUSR) != 0 || uninterrupted([&] { return ::fsync(file_.get()); }) != 0) {
       throw failure(path_, "cannot be written", errno);
@@ -292,12 +335,7 @@ std::optional<std::string> read_trusted_file(const std::filesystem::path& path, 
     if (::lstat(path.c_str(), &status) == 0) check_regular(status, path);
     throw failure(path, "cannot be opened", error);
   }
-  check_regular(status, path);
-  check_owner(status, path);
-  if ((status.st_mode & kWritableByOthers) != 0) {
-    throw InvalidArgumentError(
-        fmt::format("file '{0}' is writable by its group or others; run: chmod go-w '{0}'", path.string()));
-  }
+  check_trusted(status, path);
   std::string content(most + 1, '\0');
   const std::size_t size = read_into(std::as_writable_bytes(std::span{content}), file, path);
   check_size(size, most, path);
@@ -328,26 +366,71 @@ void write_new_file(const std::filesystem::path& path, std::string_view content)
 }
 
 PathLock::PathLock(const std::filesystem::path& path, std::chrono::milliseconds patience)
-    : handle_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-  const auto end = std::chrono::steady_clock::now() + patience;
-  while (handle_ < 0 || ::flock(static_cast<int>(handle_), LOCK_EX | LOCK_NB) != 0) {
-    const int error = errno;
-    const bool taken = handle_ >= 0 && (error == EWOULDBLOCK || error == EINTR);
-    if (taken && std::chrono::steady_clock::now() < end) {
-      std::this_thread::sleep_for(std::chrono::milliseconds{1});
-      continue;
-    }
-    if (handle_ >= 0) ::close(static_cast<int>(handle_));
-    throw InvalidArgumentError(
-        fmt::format("'{}' cannot be locked: {}", path.string(), taken ? "others hold its lock" : reason(error)));
+    : handle_(lock(::open(path.c_str(), O_RDONLY | O_CLOEXEC), path, patience)) {}
+
+PathLock::~PathLock() { unlock(static_cast<int>(handle_)); }
+
+AppendFile::AppendFile(const std::filesystem::path& path, std::chrono::milliseconds patience) : path_(path) {
+  check_folders_above(path);
+  constexpr int kFlags = O_RDWR | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW;
+  int fd = ::open(path.c_str(), kFlags);
+  if (fd < 0 && errno == ENOENT) {
+    fd = ::open(path.c_str(), kFlags | O_CREAT | O_EXCL, S_IRUSR | S_IWUSR);
+    made_ = fd >= 0;
+    if (fd < 0 && errno == EEXIST) fd = ::open(path.c_str(), kFlags);  // another process made it
   }
+  struct stat status {};
+  if (fd < 0) {
+    const int error = errno;
+    if (::lstat(path.c_str(), &status) == 0) check_regular(status, path);
+    throw failure(path, "cannot be written", error);
+  }
+  handle_ = lock(fd, path, patience);
+  try {
+    // The mode it was made with may have lost more to the process's umask.
+    if ((made_ && ::fchmod(fd, S_IRUSR | S_IWUSR) != 0) || ::fstat(fd, &status) != 0) {
+      throw failure(path, "cannot be written", errno);
+    }
+    check_trusted(status, path);
+  } catch (...) {
+    unlock(fd);
+    throw;
+  }
+  size_ = static_cast<std::uint64_t>(status.st_size);
 }
 
-PathLock::~PathLock() {
-  // Closing is not enough: a child that was forked meanwhile would hold the lock for as long as it lives.
-  ::flock(static_cast<int>(handle_), LOCK_UN);
-  ::close(static_cast<int>(handle_));
+AppendFile::~AppendFile() { unlock(static_cast<int>(handle_)); }
+
+std::string AppendFile::tail(std::size_t most) const {
+  const std::size_t wanted = std::min<std::uint64_t>(most, size_);
+  std::string content(wanted, '\0');
+  std::size_t filled = 0;
+  while (filled < wanted) {
+    const auto at = static_cast<off_t>(size_ - wanted + filled);
+    const ssize_t got =
+        uninterrupted([&] { return ::pread(static_cast<int>(handle_), content.data() + filled, wanted - filled, at); });
+    if (got <= 0) throw failure(path_, "cannot be read", got < 0 ? errno : EIO);
+    filled += static_cast<std::size_t>(got);
+  }
+  return content;
 }
+
+void AppendFile::append(std::string_view content) {
+  const int fd = static_cast<int>(handle_);
+  try {
+    write_all(fd, content, path_);
+  } catch (const InvalidArgumentError&) {
+    static_cast<void>(uninterrupted([&] { return ::ftruncate(fd, static_cast<off_t>(size_)); }));
+    throw;
+  }
+  size_ += content.size();
+  if (uninterrupted([&] { return ::fsync(fd); }) != 0) {
+    throw failure(path_, "was written, but not forced to the disk", errno);
+  }
+  if (std::exchange(made_, false)) sync_folder(path_);
+}
+
+std::uint64_t process_id() noexcept { return static_cast<std::uint64_t>(::getpid()); }
 
 SecretBytes environment_variable(const std::string& name) {
   const char* value = std::getenv(name.c_str());

@@ -23,6 +23,8 @@
 
 #include <hsmseal/error.hpp>
 
+#include "platform/windows_text.hpp"
+
 namespace hsmseal::platform {
 namespace {
 
@@ -35,36 +37,6 @@ struct Release {
   void operator()(void* memory) const noexcept { ::LocalFree(memory); }
 };
 using Local = std::unique_ptr<void, Release>;
-
-template <typename... Arguments>
-InvalidArgumentError refusal(fmt::format_string<Arguments...> text, Arguments&&... arguments) {
-  return InvalidArgumentError(fmt::format(text, std::forward<Arguments>(arguments)...));
-}
-
-std::string utf8(std::wstring_view text) {
-  const auto length = static_cast<int>(text.size());
-  const int size = ::WideCharToMultiByte(CP_UTF8, 0, text.data(), length, nullptr, 0, nullptr, nullptr);
-  std::string result(static_cast<std::size_t>(size), '\0');
-  ::WideCharToMultiByte(CP_UTF8, 0, text.data(), length, result.data(), size, nullptr, nullptr);
-  return result;
-}
-
-std::wstring utf16(std::string_view text) {
-  const auto length = static_cast<int>(text.size());
-  const int size = ::MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, text.data(), length, nullptr, 0);
-  if (size == 0 && length != 0) throw InvalidArgumentError("an environment variable's name or value is not UTF-8");
-  std::wstring result(static_cast<std::size_t>(size), L'\0');
-  ::MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, text.data(), length, result.data(), size);
-  return result;
-}
-
-std::string reason(DWORD error) {
-  wchar_t text[512] = L"";
-  constexpr DWORD flags = FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS | FORMAT_MESSAGE_MAX_WIDTH_MASK;
-  const DWORD length = ::FormatMessageW(flags, nullptr, error, 0, text, static_cast<DWORD>(std::size(text)), nullptr);
-  const std::wstring_view sentence{text, length};
-  return fmt::format("{} (error {})", utf8(sentence.substr(0, sentence.find_last_not_of(L" .") + 1)), error);
-}
 
 InvalidArgumentError failure(std::string_view what, const std::filesystem::path& path, DWORD error) {
   return refusal("{} '{}': {}", what, shown(path), reason(error));
@@ -269,25 +241,40 @@ void check_owner(const Security& security, const std::filesystem::path& path) {
                 process_user());
 }
 
+/// That nobody but its owner may change it.
+void check_trusted(const Handle& file, const std::filesystem::path& path) {
+  check_regular(file, path);
+  const Security security = security_of(file, path);
+  check_owner(security, path);
+  if (const auto who = stranger(security, kChange)) {
+    throw refusal("file '{0}' may be changed by {1}; run: icacls \"{0}\" /inheritance:r /grant:r *{2}:F *{3}:R",
+                  shown(path), account(*who), process_user(), *who);
+  }
+}
+
+/// CreateFileW() for a file of its owner, the system and administrators. @returns nothing, as try_open().
+Handle make_file(const std::filesystem::path& path, DWORD access, DWORD share, DWORD disposition) {
+  PSECURITY_DESCRIPTOR descriptor = nullptr;
+  if (!::ConvertStringSecurityDescriptorToSecurityDescriptorW(L"D:P(A;;FA;;;OW)(A;;FA;;;SY)(A;;FA;;;BA)",
+                                                              SDDL_REVISION_1, &descriptor, nullptr)) {
+    throw std::bad_alloc();
+  }
+  const Local owned{descriptor};
+  SECURITY_ATTRIBUTES attributes{sizeof(attributes), descriptor, FALSE};
+  const HANDLE handle = ::CreateFileW(path.c_str(), access, share, &attributes, disposition,
+                                      FILE_ATTRIBUTE_NORMAL | FILE_FLAG_OPEN_REPARSE_POINT, nullptr);
+  return Handle{handle != INVALID_HANDLE_VALUE ? handle : nullptr};
+}
+
 /// A file for its owner, the system and administrators, which is removed again unless it is finished.
 class NewFile {
  public:
   NewFile(std::filesystem::path name, const std::filesystem::path& path) : name_(std::move(name)), path_(path) {
-    PSECURITY_DESCRIPTOR descriptor = nullptr;
-    if (!::ConvertStringSecurityDescriptorToSecurityDescriptorW(L"D:P(A;;FA;;;OW)(A;;FA;;;SY)(A;;FA;;;BA)",
-                                                                SDDL_REVISION_1, &descriptor, nullptr)) {
-      throw std::bad_alloc();
-    }
-    const Local owned{descriptor};
-    SECURITY_ATTRIBUTES attributes{sizeof(attributes), descriptor, FALSE};
-    const HANDLE handle =
-        ::CreateFileW(name_.c_str(), GENERIC_WRITE, 0, &attributes, CREATE_NEW, FILE_ATTRIBUTE_NORMAL, nullptr);
-    if (handle == INVALID_HANDLE_VALUE) {
-      const DWORD error = ::GetLastError();
-      if (error != ERROR_FILE_EXISTS) throw failure("cannot write file", path_, error);
-      throw refusal("cannot write file '{}': {}; it is not overwritten: name a new file", shown(path_), reason(error));
-    }
-    file_.reset(handle);
+    file_ = make_file(name_, GENERIC_WRITE, 0, CREATE_NEW);
+    if (file_) return;
+    const DWORD error = ::GetLastError();
+    if (error != ERROR_FILE_EXISTS) throw failure("cannot write file", path_, error);
+    throw refusal("cannot write file '{}': {}; it is not overwritten: name a new file", shown(path_), reason(error));
   }
   NewFile(const NewFile&) = delete;
   NewFile& operator=(const NewFile&) = delete;
@@ -397,13 +384,7 @@ std::optional<std::string> read_trusted_file(const std::filesystem::path& path, 
     if (error == ERROR_FILE_NOT_FOUND || error == ERROR_PATH_NOT_FOUND) return std::nullopt;
     throw failure("cannot open file", path, error);
   }
-  check_regular(file, path);
-  const Security security = security_of(file, path);
-  check_owner(security, path);
-  if (const auto who = stranger(security, kChange)) {
-    throw refusal("file '{0}' may be changed by {1}; run: icacls \"{0}\" /inheritance:r /grant:r *{2}:F *{3}:R",
-                  shown(path), account(*who), process_user(), *who);
-  }
+  check_trusted(file, path);
   std::string content(most + 1, '\0');
   content.resize(read_into(std::as_writable_bytes(std::span{content}), file, path));
   return content;
@@ -446,38 +427,51 @@ PathLock::~PathLock() {
   ::ReleaseMutex(mutex.get());
 }
 
-SecretBytes environment_variable(const std::string& name) {
-  const std::wstring wide_name = utf16(name);
-  SecretBytes wide;
-  DWORD room = 0, length = 0;
-  for (;; room = length, wide = SecretBytes{room * sizeof(wchar_t)}) {  // another thread may lengthen it meanwhile
-    ::SetLastError(ERROR_SUCCESS);
-    length = ::GetEnvironmentVariableW(wide_name.c_str(), reinterpret_cast<wchar_t*>(wide.writable().data()), room);
-    if (length == 0 && ::GetLastError() != ERROR_SUCCESS) throw refusal("environment variable '{}' is not set", name);
-    if (length == 0) return {};
-    if (length < room) break;
-  }
-  const auto convert = [text = reinterpret_cast<const wchar_t*>(wide.view().data()), length](char* to, int size) {
-    const auto units = static_cast<int>(length);
-    return ::WideCharToMultiByte(CP_UTF8, WC_ERR_INVALID_CHARS, text, units, to, size, nullptr, nullptr);
-  };
-  SecretBytes value{static_cast<std::size_t>(convert(nullptr, 0))};
-  if (value.empty()) throw refusal("environment variable '{}' is not Unicode", name);
-  convert(reinterpret_cast<char*>(value.writable().data()), static_cast<int>(value.size()));
-  return value;
+AppendFile::AppendFile(const std::filesystem::path& path, std::chrono::milliseconds patience) : path_(path) {
+  Handle file = make_file(path, GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE, OPEN_ALWAYS);
+  if (!file) throw failure("cannot write file", path, ::GetLastError());
+  check_trusted(file, path);
+  lock_.emplace(path, patience);
+  LARGE_INTEGER size{};
+  if (!::GetFileSizeEx(file.get(), &size)) throw failure("cannot read file", path, ::GetLastError());
+  size_ = static_cast<std::uint64_t>(size.QuadPart);
+  handle_ = reinterpret_cast<std::intptr_t>(file.release());
 }
 
-void set_environment_variable(const std::string& name, const std::string& value) {
-  constexpr std::size_t most = 32766;  // checked here, since the C runtime ends the process over bad arguments
-  const std::wstring wide_name = utf16(name), wide_value = utf16(value);
-  if (name.empty() || name.find('=') != std::string::npos || wide_name.size() > most || wide_value.size() > most) {
-    throw refusal("environment variable '{}' cannot be set: not a name, or too long", name);
+AppendFile::~AppendFile() { ::CloseHandle(reinterpret_cast<HANDLE>(handle_)); }
+
+std::string AppendFile::tail(std::size_t most) const {
+  const auto file = reinterpret_cast<HANDLE>(handle_);
+  std::string content(most < size_ ? most : static_cast<std::size_t>(size_), '\0');
+  LARGE_INTEGER at{};
+  at.QuadPart = static_cast<LONGLONG>(size_ - content.size());
+  DWORD got = 0;
+  if (!::SetFilePointerEx(file, at, nullptr, FILE_BEGIN) ||
+      !::ReadFile(file, content.data(), static_cast<DWORD>(content.size()), &got, nullptr)) {
+    throw failure("cannot read file", path_, ::GetLastError());
   }
-  // Drivers read the C runtime's copy or the process's own. The former has no empty values, and removes the variable
-  // from both, so the latter is set last; a driver with a C runtime of its own copies that when it is loaded.
-  const bool set = ::_wputenv_s(wide_name.c_str(), wide_value.c_str()) == 0 &&
-                   ::SetEnvironmentVariableW(wide_name.c_str(), wide_value.c_str()) != 0;
-  if (!set) throw refusal("environment variable '{}' cannot be set: {}", name, reason(::GetLastError()));
+  if (got != content.size()) throw failure("cannot read file", path_, ERROR_HANDLE_EOF);
+  return content;
 }
+
+void AppendFile::append(std::string_view content) {
+  const auto file = reinterpret_cast<HANDLE>(handle_);
+  LARGE_INTEGER end{};
+  end.QuadPart = static_cast<LONGLONG>(size_);
+  DWORD written = 0;
+  const bool whole = ::SetFilePointerEx(file, end, nullptr, FILE_BEGIN) &&
+                     ::WriteFile(file, content.data(), static_cast<DWORD>(content.size()), &written, nullptr) &&
+                     written == content.size();
+  if (!whole) {
+    const DWORD error = written != 0 ? ERROR_DISK_FULL : ::GetLastError();
+    if (::SetFilePointerEx(file, end, nullptr, FILE_BEGIN)) ::SetEndOfFile(file);
+    throw failure("cannot write file", path_, error);
+  }
+  size_ += content.size();
+  if (!::FlushFileBuffers(file))
+    throw failure("cannot force to the disk what was written to file", path_, ::GetLastError());
+}
+
+std::uint64_t process_id() noexcept { return ::GetCurrentProcessId(); }
 
 }  // namespace hsmseal::platform

@@ -10,6 +10,7 @@
 #include <hsmseal/error.hpp>
 
 #include "core/hex.hpp"
+#include "core/wrap_rules.hpp"
 #include "crypto/crypto.hpp"
 
 namespace hsmseal::ring {
@@ -20,16 +21,28 @@ using nlohmann::json;
 constexpr int kFormat = 1;
 constexpr std::size_t kMaxBodyBytes = std::size_t{64} << 20;
 
-constexpr std::array<std::pair<SetState, std::string_view>, 4> kStates{{
+template <typename Value, std::size_t N>
+using Names = std::array<std::pair<Value, std::string_view>, N>;
+
+constexpr Names<SetState, 4> kStates{{
     {SetState::Staged, "staged"},
     {SetState::Active, "active"},
     {SetState::Archived, "archived"},
     {SetState::Deleted, "deleted"},
 }};
+constexpr Names<IvRule, 4> kIvRules{{
+    {IvRule::Caller, "caller"},
+    {IvRule::TokenWrites, "token-writes"},
+    {IvRule::TokenAppends, "token-appends"},
+    {IvRule::TokenPrepends, "token-prepends"},
+}};
+constexpr Names<GcmParameters, 2> kGcmParameters{{
+    {GcmParameters::WithIvBits, "with-iv-bits"},
+    {GcmParameters::WithoutIvBits, "without-iv-bits"},
+}};
 constexpr std::uint64_t kMostWraps = std::uint64_t{1} << 32;  // NIST SP 800-38D section 8.3, random IVs
 constexpr std::chrono::hours kLongestQuarantine{24 * 36'525};
 constexpr std::size_t kFormerKeyBytes = crypto::kNonceBytes + crypto::kKeyBytes + crypto::kTagBytes;
-constexpr std::string_view kCallerIv = "caller";
 
 [[noreturn]] void malformed(const std::string& what) {
   throw RingTamperedError("the ring's record is not valid: " + what + "; restore a good copy of it");
@@ -43,12 +56,31 @@ std::string dump(const json& value, std::string_view what) {
   }
 }
 
+/// @returns no name, which no reader takes, for what a provider made up.
+template <typename Value, std::size_t N>
+std::string_view name_of(Value value, const Names<Value, N>& names) {
+  const auto found = std::ranges::find(names, value, &Names<Value, N>::value_type::first);
+  return found == names.end() ? std::string_view{} : found->second;
+}
+
 std::int64_t to_number(Timestamp time) { return time.time_since_epoch().count(); }
 
 json to_json(const std::optional<Timestamp>& time) { return time ? json(to_number(*time)) : json(nullptr); }
 
+json to_json(const WrapProfile& profile) {
+  json wrap = {{"algorithm", static_cast<int>(profile.algorithm)}, {"max_plaintext", profile.max_plaintext}};
+  if (profile.algorithm != WrapAlgorithm::Aes256Gcm) return wrap;
+  wrap["iv"] = name_of(profile.gcm.iv_rule, kIvRules);
+  wrap["iv_bytes"] = profile.gcm.iv_bytes;
+  wrap["mechanism"] = profile.gcm.mechanism;
+  wrap["parameters"] = name_of(profile.gcm.parameters, kGcmParameters);
+  return wrap;
+}
+
+/// Bytes of which a set may have none.
+json hex_or_null(const Bytes& bytes) { return bytes.empty() ? json(nullptr) : json(core::to_hex(bytes)); }
+
 json to_json(const CredentialSet& set) {
-  const auto state = std::ranges::find(kStates, set.state, &decltype(kStates)::value_type::first);
   return {
       {"activated_at", to_json(set.activated_at)},
       {"archived_at", to_json(set.archived_at)},
@@ -59,15 +91,13 @@ json to_json(const CredentialSet& set) {
       {"key_destroyed_at", to_json(set.key_destroyed_at)},
       {"key_id", core::to_hex(set.key.key_id)},
       {"key_label", set.key.key_label},
+      {"mac_key_id", hex_or_null(set.key.mac_key_id)},
       {"proof", {{"digest", core::to_hex(set.key.proof.digest)}, {"wrapped", core::to_hex(set.key.proof.wrapped)}}},
-      {"state", state->second},
+      {"state", name_of(set.state, kStates)},
       {"token", {{"alias", set.key.token}, {"label", set.key.token_label}, {"serial", set.key.token_serial}}},
       {"version", set.version},
-      {"wrap",
-       {{"algorithm", static_cast<int>(set.key.profile.algorithm)},
-        {"iv", kCallerIv},
-        {"max_plaintext", set.key.profile.max_plaintext}}},
-      {"wrapped_ring_key", set.wrapped_ring_key.empty() ? json(nullptr) : json(core::to_hex(set.wrapped_ring_key))},
+      {"wrap", to_json(set.key.profile)},
+      {"wrapped_ring_key", hex_or_null(set.wrapped_ring_key)},
   };
 }
 
@@ -112,36 +142,62 @@ std::optional<Timestamp> optional_time(const json& value) {
   return value.is_null() ? std::nullopt : std::optional{time_field(value)};
 }
 
+/// @param what  names the value in the message.
+template <typename Value, std::size_t N>
+Value named_field(const json& text, const Names<Value, N>& names, const char* what) {
+  const std::string_view name = text.get_ref<const std::string&>();
+  const auto found = std::ranges::find(names, name, &Names<Value, N>::value_type::second);
+  if (found == names.end()) malformed(std::string{what} + " is unknown to this version");
+  return found->first;
+}
+
+/// Bytes, or null for none; an empty text is neither.
+Bytes optional_hex(const json& object, const char* name) {
+  if (object.at(name).is_null()) return {};
+  Bytes bytes = hex_field(object, name);
+  if (bytes.empty()) malformed(std::string{name} + " has another size");
+  return bytes;
+}
+
+WrapProfile profile_from(const json& object) {
+  WrapProfile profile;
+  profile.max_plaintext = number_field<std::uint32_t>(object.at("max_plaintext"), "max_plaintext");
+  const auto algorithm = number_field<std::uint32_t>(object.at("algorithm"), "a wrap algorithm");
+  if (algorithm == static_cast<std::uint32_t>(WrapAlgorithm::Aes256CbcHmac)) {
+    profile.algorithm = WrapAlgorithm::Aes256CbcHmac;
+    return profile;
+  }
+  if (algorithm != static_cast<std::uint32_t>(WrapAlgorithm::Aes256Gcm)) {
+    malformed("a set's way to wrap is unknown to this version");
+  }
+  profile.gcm.iv_rule = named_field(object.at("iv"), kIvRules, "who makes a set's IVs");
+  profile.gcm.iv_bytes = number_field<std::uint32_t>(object.at("iv_bytes"), "iv_bytes");
+  profile.gcm.mechanism = number_field<std::uint32_t>(object.at("mechanism"), "a mechanism");
+  profile.gcm.parameters = named_field(object.at("parameters"), kGcmParameters, "the form of a mechanism's parameters");
+  return profile;
+}
+
 CredentialSet set_from(const json& object) {
   CredentialSet set;
   set.version = number_field<Version>(object.at("version"), "a version");
-  const auto& name = object.at("state").get_ref<const std::string&>();
-  const auto state = std::ranges::find(kStates, std::string_view{name}, &decltype(kStates)::value_type::second);
-  if (state == kStates.end()) malformed("a set's state is unknown to this version");
-  set.state = state->first;
+  set.state = named_field(object.at("state"), kStates, "a set's state");
   set.description = object.at("description").get<std::string>();
   set.created_at = time_field(object.at("created_at"));
   set.activated_at = optional_time(object.at("activated_at"));
   set.archived_at = optional_time(object.at("archived_at"));
   set.deleted_at = optional_time(object.at("deleted_at"));
   set.key_destroyed_at = optional_time(object.at("key_destroyed_at"));
-  if (!object.at("wrapped_ring_key").is_null()) {
-    set.wrapped_ring_key = hex_field(object, "wrapped_ring_key");
-    if (set.wrapped_ring_key.empty()) malformed("a wrapped ring key has another size");
-  }
+  set.wrapped_ring_key = optional_hex(object, "wrapped_ring_key");
   KeyDescription& key = set.key;
   key.token = object.at("token").at("alias").get<std::string>();
   key.token_label = object.at("token").at("label").get<std::string>();
   key.token_serial = object.at("token").at("serial").get<std::string>();
   key.key_id = hex_field(object, "key_id");
   key.key_label = object.at("key_label").get<std::string>();
+  key.mac_key_id = optional_hex(object, "mac_key_id");
   key.kek_id = {hex_array<16>(object, "kek_id")};
   key.proof = {hex_field(object.at("proof"), "wrapped"), hex_array<32>(object.at("proof"), "digest")};
-  const json& wrap = object.at("wrap");
-  if (wrap.at("algorithm") != static_cast<int>(WrapAlgorithm::Aes256Gcm) || wrap.at("iv") != kCallerIv) {
-    malformed("a set's way to wrap is unknown to this version");
-  }
-  key.profile.max_plaintext = number_field<std::uint32_t>(wrap.at("max_plaintext"), "max_plaintext");
+  key.profile = profile_from(object.at("wrap"));
   return set;
 }
 
@@ -175,14 +231,23 @@ bool times_fit_state(const CredentialSet& set) {
   return false;
 }
 
-bool wraps_32_bytes(const Bytes& wrapped) { return wrapped.size() == 12 + 32 + 16 || wrapped.size() == 16 + 32 + 16; }
+void check_key(const KeyDescription& key) {
+  constexpr std::size_t kMostIdBytes = 255;
+  if (key.key_id.empty() || key.key_id.size() > kMostIdBytes || key.mac_key_id.size() > kMostIdBytes) {
+    malformed("a CKA_ID has no or too many bytes");
+  }
+  if (const auto wrong = core::wrong_profile(key.profile)) malformed(std::string{*wrong});
+  const bool has_mac_key = key.profile.algorithm == WrapAlgorithm::Aes256CbcHmac;
+  if (key.mac_key_id.empty() == has_mac_key) malformed("a set's MAC key does not fit its way to wrap");
+}
 
 void check_set(const CredentialSet& set) {
-  if (set.key.key_id.empty() || set.key.key_id.size() > 255) malformed("a CKA_ID has no or too many bytes");
-  if (!wraps_32_bytes(set.key.proof.wrapped)) malformed("a proof has another size");
+  check_key(set.key);
+  const std::size_t wrapped_bytes = crypto::kKeyBytes + core::overhead(set.key.profile);
+  if (set.key.proof.wrapped.size() != wrapped_bytes) malformed("a proof has another size");
   if (set.state == SetState::Deleted) {
     if (!set.wrapped_ring_key.empty()) malformed("a deleted set holds the ring key");
-  } else if (!wraps_32_bytes(set.wrapped_ring_key)) {
+  } else if (set.wrapped_ring_key.size() != wrapped_bytes) {
     malformed("a wrapped ring key has another size");
   }
   if (!times_fit_state(set)) malformed("a set's times do not fit its state");

@@ -12,6 +12,7 @@
 
 #include <hsmseal/error.hpp>
 
+#include "core/wrap_rules.hpp"
 #include "crypto/crypto.hpp"
 #include "ring/ring_key.hpp"
 #include "ring/set_state.hpp"
@@ -21,32 +22,61 @@ namespace {
 
 using Draft = RingCore::Draft;
 
-/// An adopted key that a set uses already keeps its name and proof.
+/// Whether two keys wrap in the same way, so that what the one has wrapped is of a form that the other can open.
+bool wrap_alike(const KeyDescription& one, const KeyDescription& other) {
+  return one.profile.algorithm == other.profile.algorithm &&
+         core::iv_bytes(one.profile) == core::iv_bytes(other.profile) && one.mac_key_id == other.mac_key_id;
+}
+
+bool in_one_token(const KeyDescription& one, const KeyDescription& other) {
+  return one.token == other.token || (one.token_label == other.token_label && one.token_serial == other.token_serial);
+}
+
+/// An adopted key that a set uses already keeps its name, and its proof if it is to wrap as it does there.
 ///
 /// It is looked for again among the sets that come in while the new one is being stored: two hosts may adopt one key at
 /// the same time.
 class AdoptedKey {
  public:
   AdoptedKey(RingCore& ring, const KeyDescription& key, Version version)
-      : wrapper_(ring.provider().connect(key, version)) {}
+      : provider_(ring.provider()), version_(version), wrapper_(provider_.connect(key, version)) {}
 
   enum class Outcome { Renamed, Unchanged };
   Outcome recognise(const Body& body, KeyDescription& key) {
     for (const CredentialSet& set : body.sets) {
-      if (set.key.kek_id == key.kek_id || !asked_.insert(set.version).second) continue;
-      try {
-        check_key_proof(*wrapper_, set.key.kek_id, set.key.proof);
-      } catch (const WrongKeyError&) {
-        continue;
-      }
+      if (set.key.kek_id == key.kek_id || !asked_.insert(set.version).second || !is_key_of(set, key)) continue;
       key.kek_id = set.key.kek_id;
-      key.proof = set.key.proof;
+      key.proof = wrap_alike(set.key, key) ? set.key.proof : make_key_proof(*wrapper_, key.kek_id);
       return Outcome::Renamed;
     }
     return Outcome::Unchanged;
   }
 
  private:
+  [[nodiscard]] bool is_key_of(const CredentialSet& set, const KeyDescription& key) {
+    auto wrapper = wrapper_;
+    if (!wrap_alike(set.key, key)) {
+      // Its proof is of another form. The token knows how it made that, so the key is asked in the set's way.
+      if (!in_one_token(set.key, key) || set.key.key_id != key.key_id) return false;
+      KeyDescription asked = key;
+      asked.mac_key_id = set.key.mac_key_id;
+      asked.profile = set.key.profile;
+      asked.proof = {};
+      wrapper = provider_.connect(asked, version_);
+    }
+    try {
+      check_key_proof(*wrapper, set.key.kek_id, set.key.proof);
+      return true;
+    } catch (const WrongKeyError&) {
+      return false;
+    } catch (const KeyNotFoundError&) {
+      if (wrapper == wrapper_) throw;
+      return false;  // the set's MAC key is gone
+    }
+  }
+
+  KeyProvider& provider_;
+  const Version version_;
   const std::shared_ptr<KeyWrapper> wrapper_;
   std::set<Version> asked_;
 };
@@ -87,10 +117,16 @@ class RingKeyCopy {
   Bytes wrapped_;
 };
 
+/// Whether a key of the one is also one of the other: the destruction of the one would take it from the other.
+bool share_a_key(const KeyDescription& one, const KeyDescription& other) {
+  if (one.kek_id == other.kek_id) return true;
+  return !one.mac_key_id.empty() && one.mac_key_id == other.mac_key_id && in_one_token(one, other);
+}
+
 /// @throws InvalidArgumentError  the key is an adopted one that destroy_key() is about to destroy, on whatever host.
 void expect_not_being_destroyed(const Body& body, const CredentialSet& added) {
   for (const CredentialSet& other : body.sets) {
-    if (other.key.kek_id != added.key.kek_id || !other.key_destroyed_at) continue;
+    if (!share_a_key(other.key, added.key) || !other.key_destroyed_at) continue;
     throw InvalidArgumentError(
         fmt::format("the key is that of set {}, which is being destroyed; it is not adopted", other.version));
   }
@@ -150,10 +186,10 @@ class NextRingKey {
   std::map<Version, Bytes> copies_;
 };
 
-/// @throws InvalidArgumentError  another set, deleted or not, has the same key.
+/// @throws InvalidArgumentError  another set, deleted or not, has the same key, or the same MAC key.
 void expect_sole_use(const Body& body, const CredentialSet& set) {
   for (const CredentialSet& other : body.sets) {
-    if (other.version == set.version || other.key.kek_id != set.key.kek_id) continue;
+    if (other.version == set.version || !share_a_key(other.key, set.key)) continue;
     throw InvalidArgumentError(fmt::format("the key of credential set {} is also that of set {}; it is not destroyed",
                                            set.version, other.version));
   }
@@ -346,8 +382,8 @@ std::vector<FoundKey> orphans(RingCore& ring) {
   const auto now = ring.snapshot();
   std::vector<FoundKey> found = ring.provider().find_keys(now->body().id, "");
   std::erase_if(found, [&](const FoundKey& key) {
-    return std::ranges::any_of(now->body().sets,
-                               [&](const CredentialSet& set) { return set.key.key_id == key.key_id; });
+    const auto id = key.part == KeyPart::Mac ? &KeyDescription::mac_key_id : &KeyDescription::key_id;
+    return std::ranges::any_of(now->body().sets, [&](const CredentialSet& set) { return set.key.*id == key.key_id; });
   });
   return found;
 }

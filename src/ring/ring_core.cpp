@@ -146,7 +146,7 @@ RingCore::Admitted RingCore::admit(RingRecord record, const std::optional<Pinned
 }
 
 void RingCore::start(std::shared_ptr<const Snapshot> snapshot, Time read_at) {
-  snapshot_ = std::move(snapshot);
+  set_snapshot(std::move(snapshot));
   read_at_ = read_at;
   if (parts_.pin.keeper_->seen(snapshot_->body(), snapshot_->mac(), *snapshot_->ring_key())) return;
   throw InvalidArgumentError(
@@ -182,7 +182,7 @@ void RingCore::accept(const Admitted& admitted, Time read_at) {
   }
   const Snapshot& now = *finished.snapshot;
   parts_.pin.keeper_->accept(now.body(), now.mac(), *now.ring_key());
-  snapshot_ = finished.snapshot;
+  set_snapshot(finished.snapshot);
   read_at_ = read_at;
 }
 
@@ -242,11 +242,17 @@ void RingCore::was_read_at(Time time) {
   read_at_ = std::max(read_at_, time);
 }
 
+/// Under snapshot_mutex_, or before anybody else has this.
+void RingCore::set_snapshot(std::shared_ptr<const Snapshot> snapshot) {
+  present_key_->set({snapshot->body().id, snapshot->body().former_ring_keys.size(), snapshot->ring_key()});
+  snapshot_ = std::move(snapshot);
+}
+
 void RingCore::publish(std::shared_ptr<const Snapshot> snapshot) {
   {
     const std::scoped_lock lock{snapshot_mutex_};
     if (snapshot->body().generation <= snapshot_->body().generation) return;
-    snapshot_ = snapshot;
+    set_snapshot(snapshot);
   }
   if (parts_.options.observer) {
     parts_.options.observer->on_event(

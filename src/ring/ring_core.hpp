@@ -11,6 +11,7 @@
 
 #include <hsmseal/key_ring.hpp>
 
+#include "ring/present_key.hpp"
 #include "ring/record.hpp"
 #include "ring/ring_pin.hpp"
 #include "ring/snapshot.hpp"
@@ -47,6 +48,8 @@ class RingCore {
   [[nodiscard]] Timestamp now() const { return store().now(); }
   [[nodiscard]] std::shared_ptr<const Snapshot> snapshot() const;
   [[nodiscard]] ConnectedSet active() const;
+  /// Follows the snapshot.
+  [[nodiscard]] std::shared_ptr<const PresentKey> present_key() const { return present_key_; }
 
   /// The active set, by a view that is not older than the ring allows.
   /// @throws RingStaleError  the store could not be read for too long. Besides: as refresh().
@@ -99,6 +102,7 @@ class RingCore {
   [[nodiscard]] Draft draft_on(std::shared_ptr<const Snapshot> base) const;
   [[nodiscard]] Finished finish(Draft draft) const;
   void publish(std::shared_ptr<const Snapshot> snapshot);
+  void set_snapshot(std::shared_ptr<const Snapshot> snapshot);
   void was_read_at(Time time);
   [[nodiscard]] std::chrono::steady_clock::duration age() const;
   [[nodiscard]] std::chrono::milliseconds max_staleness() const;
@@ -109,6 +113,7 @@ class RingCore {
 
   const Parts parts_;
   const std::shared_ptr<UsageMeters> meters_;
+  const std::shared_ptr<PresentKey> present_key_ = std::make_shared<PresentKey>();
   mutable std::mutex snapshot_mutex_;
   std::shared_ptr<const Snapshot> snapshot_;
   Time read_at_;  ///< when the read began that last showed the snapshot to be the newest
@@ -116,6 +121,11 @@ class RingCore {
   std::optional<Time> last_look_;    ///< when it ended
   std::exception_ptr look_failure_;  ///< of the last look
   Duration between_looks_{};         ///< how long after the last look the next one may be
+};
+
+/// What a handle stands for, for parts of the library that are not the handle's own.
+struct CoreOf {
+  [[nodiscard]] static RingCore& handle(const KeyRing& ring) noexcept { return *ring.core_; }
 };
 
 /// @throws WrongRingError  an envelope with this prefix belongs to another ring.

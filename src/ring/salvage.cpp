@@ -34,6 +34,14 @@ std::string_view object_at_front(std::string_view text) {
   return {};
 }
 
+/// @returns the second key of the same set; nullptr if it has none, which tells its algorithm.
+const FoundKey* mac_key_beside(const FoundKey& key, const std::vector<FoundKey>& keys) {
+  const auto found = std::ranges::find_if(keys, [&](const FoundKey& other) {
+    return other.part == KeyPart::Mac && other.version == key.version && other.token == key.token;
+  });
+  return found == keys.end() ? nullptr : &*found;
+}
+
 }  // namespace
 
 std::vector<CredentialSet> sets_in(const std::vector<std::string>& texts) {
@@ -56,7 +64,12 @@ std::vector<CredentialSet> sets_of(const std::vector<FoundKey>& keys) {
   std::vector<CredentialSet> sets;
   for (const FoundKey& key : keys) {
     CredentialSet set;
-    if (key.key_id.size() != set.key.kek_id.bytes.size()) continue;
+    if (key.part != KeyPart::Encryption || key.key_id.size() != set.key.kek_id.bytes.size()) continue;
+    if (const FoundKey* mac_key = mac_key_beside(key, keys)) {
+      set.key.profile.algorithm = WrapAlgorithm::Aes256CbcHmac;
+      set.key.mac_key_id = mac_key->key_id;
+    }
+    if (set.key.mac_key_id.empty()) set.key.profile.gcm = key.gcm;
     set.version = key.version;
     set.key.token = key.token;
     set.key.token_label = key.token_label;

@@ -12,7 +12,8 @@ namespace hsmseal::ring {
 /// counts.
 [[nodiscard]] std::vector<CredentialSet> sets_in(const std::vector<std::string>& texts);
 
-/// Sets that open what keys made by hsmseal have wrapped.
+/// Sets that open what keys made by hsmseal have wrapped: with CBC and HMAC where both keys are there. A MAC key alone
+/// opens nothing.
 [[nodiscard]] std::vector<CredentialSet> sets_of(const std::vector<FoundKey>& keys);
 
 /// A ring of such sets, sorted by version.

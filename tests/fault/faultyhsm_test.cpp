@@ -185,7 +185,7 @@ TEST_CASE("each directive stands in the README with its faults, and in a test") 
   const std::string readme = content_of("faultyhsm/README.md");
   const std::string table = content_of("faultyhsm/faults.hpp");
   const std::string tests = content_of("fault/faultyhsm_test.cpp") + content_of("fault/module_faults_test.cpp") +
-                            content_of("fault/cipher_faults_test.cpp");
+                            content_of("fault/cipher_faults_test.cpp") + content_of("fault/profiles_test.cpp");
   static const std::regex kRow{R"re(X\(\w+, "(\w+)", "([F0-9 ]+)")re"};
   std::set<std::string> faults;
   std::size_t directives = 0;

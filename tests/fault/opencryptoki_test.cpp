@@ -82,7 +82,7 @@ TEST_CASE("openCryptoki lets in, makes keys and finds them") {
   const OpenCryptoki ock;
   CHECK(ock.module()->info().manufacturer == "IBM");
   Pkcs11Session session = logged_in(ock);
-  CHECK(session.token().model == "IBM SoftTok");
+  CHECK_NAMES(session.token().model, "Soft");  // "IBM SoftTok" in 3.8
   CHECK_FALSE(session.find_key({.id = id_of(1)}));
   const KeyHandle made = make_key(session, 1);
   CHECK(session.find_key({.id = id_of(1)}) == made);
@@ -238,7 +238,7 @@ TEST_CASE("openCryptoki counts a wrong PIN once, however often and by whom it is
   make_key(session, 1);
 }
 
-TEST_CASE("a key for a ring is refused by openCryptoki without AES-GCM, and none is left there") {
+TEST_CASE("openCryptoki without AES-GCM is refused for a set that wants it, and no key is left there") {
   if (OpenCryptoki::ran_in_namespaces()) return;
   const OpenCryptoki ock;
   const auto mechanisms = ock.module()->mechanisms(kToken);
@@ -250,8 +250,9 @@ TEST_CASE("a key for a ring is refused by openCryptoki without AES-GCM, and none
   Host host;
   host.token("t", ock.binding());
   const auto provider = pkcs11_provider(host);
-  const auto error = error_of<TokenError>([&] { return provider->provision({.token = "t"}, {}, 1); });
-  CHECK(error.function() == "C_EncryptInit");
-  CHECK(error.rv_name() == "CKR_MECHANISM_INVALID");
+  const SetSpec spec{.token = "t", .algorithm = WrapAlgorithm::Aes256Gcm};
+  const auto error = error_of<WrongKeyError>([&] { return provider->provision(spec, {}, 1); });
+  CHECK_NAMES(error.what(), "gcm-wraps");
+  CHECK_NAMES(error.what(), "C_EncryptInit failed: CKR_MECHANISM_INVALID");
   CHECK(provider->find_keys({}, "t").empty());
 }

@@ -92,6 +92,20 @@ CK_RV distort_padding(CK_RV rv, CK_ULONG size, const Untouched& before, CK_BYTE*
   return CKR_OK;
 }
 
+/// F10: without padding there is nothing that could be wrong, but a driver may fail all the same, or lie.
+CK_RV distort_cbc(Direction direction, CK_RV rv, const CK_BYTE* data, CK_ULONG size, CK_BYTE* output) {
+  if (rv != CKR_OK || output == nullptr) return rv;
+  if (direction == Direction::Encrypt) {
+    if (on(Fault::CbcPlain) && fires(Fault::CbcPlain)) std::copy(data, data + size, output);
+    return rv;
+  }
+  if (on(Fault::CbcRv) && fires(Fault::CbcRv)) return trigger(Fault::CbcRv).number();
+  if (on(Fault::CbcGarbage) && fires(Fault::CbcGarbage)) {
+    for (CK_ULONG i = 0; i < size; ++i) output[i] = static_cast<CK_BYTE>(output[i] ^ (i * 31 + 5));
+  }
+  return rv;
+}
+
 CK_RV run(Direction direction, CK_BYTE* data, CK_ULONG size, CK_BYTE* output, CK_ULONG* output_size) {
   const bool encrypts = direction == Direction::Encrypt;
   auto& operation = operation_of(direction);
@@ -108,6 +122,7 @@ CK_RV run(Direction direction, CK_BYTE* data, CK_ULONG size, CK_BYTE* output, CK
   }
   if (output == nullptr && rv == CKR_OK && on(Fault::LengthQuery) && fires(Fault::LengthQuery))
     return distort_length(rv, call, data, size, output_size);
+  if (operation.mechanism == CKM_AES_CBC) rv = distort_cbc(direction, rv, data, size, output);
   if (!encrypts && operation.mechanism == CKM_AES_CBC_PAD) rv = distort_padding(rv, size, before, output, output_size);
   if (output == nullptr) return rv;
   if (rv != CKR_BUFFER_TOO_SMALL) operation = {};

@@ -32,11 +32,16 @@ namespace faulty {
   X(GcmNoTag, "gcm_no_tag", "F7", "", 0)                                                        \
   X(GcmPlain, "gcm_plain", "F7", "", 0)                                                         \
   X(GcmSame, "gcm_same", "F7", "", 0)                                                           \
+  X(GcmIvs, "gcm_ivs", "F7", "counted|repeated", 0)                                             \
   X(GcmLayout, "gcm_layout", "F8", "five|bits", 0)                                              \
   X(GcmMechanism, "gcm_mechanism", "F8", "mechanism", 0)                                        \
   X(GcmBadTag, "gcm_bad_tag", "F9", "rv", 0)                                                    \
   X(CbcPadGarbage, "cbc_pad_garbage", "F10", "", 0)                                             \
   X(CbcPadRv, "cbc_pad_rv", "F10", "rv", 0)                                                     \
+  X(CbcGarbage, "cbc_garbage", "F10", "", 0)                                                    \
+  X(CbcRv, "cbc_rv", "F10", "rv", 0)                                                            \
+  X(CbcPlain, "cbc_plain", "F10", "", 0)                                                        \
+  X(Mac, "mac", "F10", "same|drawn|other", 0)                                                   \
   X(UnwrapLength, "unwrap_length", "F11", "needs|rejects", 0)                                   \
   X(KwpMechanism, "kwp_mechanism", "F11", "mechanism", 0)                                       \
   X(LengthQuery, "length_query", "F12", "over|under|zero|consumes|too_small", 0)                \
@@ -92,6 +97,8 @@ enum class Fault : std::size_t {
 // The words of a directive, in the order of the table.
 enum class Killed : unsigned long { All, Anchor, One };
 enum class GcmIv : unsigned long { Writeback, Append12, Append16, Prepend, Replace, Zeroed, Null, Longer };
+enum class GcmIvs : unsigned long { Counted, Repeated };
+enum class Mac : unsigned long { Same, Drawn, Other };
 enum class GcmLayout : unsigned long { Five, Bits };
 enum class UnwrapLength : unsigned long { Needs, Rejects };
 enum class LengthQuery : unsigned long { Over, Under, Zero, Consumes, TooSmall };

@@ -1,6 +1,7 @@
 // AES-GCM as others do it. All of the work is the real driver's, with parameters that are not the caller's.
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 #include "faultyhsm/call.hpp"
@@ -39,8 +40,17 @@ std::optional<CK_GCM_PARAMS> parameters_of(const CK_MECHANISM& mechanism) {
   return std::nullopt;
 }
 
+/// The IV that the token makes.
 Bytes random_iv(CK_ULONG size) {
   Bytes iv(size);
+  if (on(Fault::GcmIvs) && fires(Fault::GcmIvs)) {
+    static auto* const made = new std::atomic<unsigned>(0);
+    const unsigned number = word<GcmIvs>(Fault::GcmIvs) == GcmIvs::Counted ? ++*made : 1;
+    iv.front() = 0x5a;
+    iv[size - 2] = static_cast<CK_BYTE>(number >> 8U);
+    iv.back() = static_cast<CK_BYTE>(number);
+    return iv;
+  }
   if (real().C_GenerateRandom(real_session(), iv.data(), iv.size()) != CKR_OK) iv[0] = 1;
   return iv;
 }

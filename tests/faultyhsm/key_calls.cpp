@@ -1,4 +1,4 @@
-// Keys that are made, wrapped and unwrapped; random numbers.
+// Keys that are made, wrapped and unwrapped; MACs and random numbers.
 
 #include <algorithm>
 
@@ -103,6 +103,22 @@ CK_RV derive_key(CK_SESSION_HANDLE, CK_MECHANISM* mechanism, CK_OBJECT_HANDLE ba
   return rv;
 }
 
+CK_RV sign(CK_SESSION_HANDLE, CK_BYTE* data, CK_ULONG size, CK_BYTE* mac, CK_ULONG* mac_size) {
+  const CK_RV rv = real().C_Sign(real_session(), data, size, mac, mac_size);
+  if (rv != CKR_OK || mac == nullptr || !on(Fault::Mac) || !fires(Fault::Mac)) return rv;
+  switch (word<Mac>(Fault::Mac)) {
+    case Mac::Same:
+      std::fill_n(mac, *mac_size, CK_BYTE{0x5a});
+      return rv;
+    case Mac::Drawn:
+      return real().C_GenerateRandom(real_session(), mac, *mac_size);
+    case Mac::Other:
+      break;
+  }
+  mac[0] ^= 1;
+  return rv;
+}
+
 CK_RV generate_random(CK_SESSION_HANDLE, CK_BYTE* random, CK_ULONG size) {
   if (random == nullptr || !on(Fault::Random)) return real().C_GenerateRandom(real_session(), random, size);
   constexpr CK_ULONG kLeast = 8;
@@ -127,6 +143,7 @@ void add_key_overrides(CK_FUNCTION_LIST& list) {
   list.C_UnwrapKey = unwrap_key;
   list.C_DeriveKey = derive_key;
   list.C_GenerateRandom = generate_random;
+  list.C_Sign = sign;
 }
 
 }  // namespace faulty

@@ -44,6 +44,19 @@ hsmseal --version
 hsmseal drivers | grep '^softhsm2: /usr/lib' || fail "the tool does not find SoftHSM"
 sh /repository/examples/with_tokens.sh hsmseal tokens softhsm2 | grep "^token: 'hsm1'" || fail "the tool shows no token"
 hsmseal inspect /tmp/envelope | grep '^credential set: 1$' || fail "the tool does not read the envelope"
+[ -f /usr/share/bash-completion/completions/hsmseal ] || fail "the tool's completion for bash is not installed"
+cat >/tmp/with_ring <<'END'
+#!/bin/sh
+set -e
+printf '{"tokens": {"hsm1": {"driver": "softhsm2", "select": {"label": "hsm1"}, "pin": {"file": "hsm1.pin"}}},
+ "store": "sqlite:ring.db", "ring_pin": "ring.pin"}' >hsmseal.json
+hsmseal ring create --token hsm1
+printf hunter2 | hsmseal seal --text --no-context >sealed
+hsmseal doctor
+hsmseal open --no-context sealed
+END
+chmod 755 /tmp/with_ring
+sh /repository/examples/with_tokens.sh /tmp/with_ring | grep '^hunter2$' || fail "the tool does not open what it sealed"
 
 apt purge --autoremove 'libhsmseal*' hsmseal-tools
 left=$(find /usr /etc -name '*hsmseal*' 2>/dev/null)

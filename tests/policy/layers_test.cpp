@@ -49,8 +49,8 @@ const std::map<std::string, int> kLayerOf = {
     {"pkcs11_session", 2}, {"key_ring", 3},        {"pkcs11_key_wrapper", 3},
     {"context", 4},        {"envelope_header", 4}, {"envelope", 4},
     {"sql_ring_store", 5}, {"deadline", 0},        {"gcm_form", 0},
-    {"vendors", 2},        {"probe", 3},           {"row_source", 4},
-    {"rewrap", 4},         {"sql_row_source", 5},
+    {"vendors", 2},        {"probe", 3},           {"audit_log", 3},
+    {"row_source", 4},     {"rewrap", 4},          {"sql_row_source", 5},
 };
 
 /// The folders of src by what they may include of each other.
@@ -160,13 +160,17 @@ TEST_CASE("examples use public headers alone") {
   std::size_t files = 0, ours = 0;
   for (const auto& include : includes_below(kSource / "examples", files)) {
     INFO(include.file << ": " << include.line);
-    CHECK(include.angled);
+    // The tool alone has headers of its own, and files of JSON.
+    const bool of_tool = include.file.starts_with("examples/hsmseal/");
+    CHECK((include.angled || (of_tool && fs::exists(kSource / "examples" / "hsmseal" / include.name))));
     if (include.name.starts_with("hsmseal/")) {
       ++ours;
       CHECK(kLayerOf.contains(stem(include.name)));
     }
-    for (const auto& [prefix, home] : kHomes) CHECK(!include.name.starts_with(prefix));
+    for (const auto& [prefix, home] : kHomes) {
+      CHECK((!include.name.starts_with(prefix) || (of_tool && prefix == "nlohmann/")));
+    }
   }
-  REQUIRE(files >= 4);
-  REQUIRE(ours >= files);
+  REQUIRE(files >= 40);
+  REQUIRE(ours >= 40);
 }

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
@@ -11,6 +12,7 @@
 #include <thread>
 
 #include <fmt/format.h>
+#include <pwd.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -25,7 +27,6 @@ namespace fs = std::filesystem;
 /// Set in the namespaces, to the namespace of mounts outside.
 constexpr const char* kInside = "HSMSEAL_TEST_IN_NAMESPACES";
 constexpr const char* kUnshare = "unshare --mount --ipc --pid --fork --mount-proc --kill-child";
-const fs::path kNotedDaemon = "/run/pkcsslotd.pid";
 
 std::string mounts() { return fs::read_symlink("/proc/self/ns/mnt").string(); }
 
@@ -68,7 +69,7 @@ constexpr const char* kPlaces = R"(set -e
 mount -t tmpfs tmpfs /run
 mount -t tmpfs -o mode=755 tmpfs /var/lib/opencryptoki
 mount -t tmpfs tmpfs /dev/shm
-printf 'version opencryptoki-3.1\nslot 0\n{\nstdll = libpkcs11_sw.so\n}\n' > /run/opencryptoki.conf
+printf 'version opencryptoki-3.1\nslot 0\n{{\nstdll = libpkcs11_sw.so\n{}}}\n' > /run/opencryptoki.conf
 mount --bind /run/opencryptoki.conf /etc/opencryptoki/opencryptoki.conf
 chgrp pkcs11 /var/lib/opencryptoki
 mkdir -p /run/lock
@@ -76,10 +77,15 @@ install -d -m 770 -g pkcs11 /var/lock/opencryptoki /var/lock/opencryptoki/swtok
 install -d -m 770 -g pkcs11 /var/lib/opencryptoki/swtok /var/lib/opencryptoki/swtok/TOK_OBJ
 )";
 
+/// Newer daemons run as a user of their own, who needs a folder.
+bool has_user_of_its_own() { return ::getpwnam("pkcsslotd") != nullptr; }
+
+fs::path daemons_folder() { return has_user_of_its_own() ? "/run/opencryptoki" : "/run"; }
+
 /// The daemon's process, or 0.
 pid_t daemon() {
   pid_t id = 0;
-  std::ifstream{kNotedDaemon} >> id;
+  std::ifstream{daemons_folder() / "pkcsslotd.pid"} >> id;
   return id > 0 && ::kill(id, 0) == 0 ? id : 0;
 }
 
@@ -94,7 +100,7 @@ void wait_until(std::string_view what, const Condition& condition) {
 
 }  // namespace
 
-bool OpenCryptoki::ran_in_namespaces() {
+bool OpenCryptoki::ran_in_namespaces(OutputOf shown) {
   if (std::getenv(kInside) != nullptr) return false;
   if (const std::string why = obstacle(); !why.empty()) {
     const char* require_all = std::getenv("HSMSEAL_REQUIRE_ALL");
@@ -116,6 +122,7 @@ bool OpenCryptoki::ran_in_namespaces() {
   CHECK(status == 0);
   // Catch2 2 reports success for a name that it does not have.
   CHECK(said.find("All tests passed") != std::string::npos);
+  if (shown == OutputOf::Always && status == 0) std::fputs(said.c_str(), stdout);
   return true;
 }
 
@@ -123,15 +130,17 @@ OpenCryptoki::OpenCryptoki() : pin_(seven_digits()) {
   // Or it would hide the files of the machine's own daemons from them.
   const char* outside = std::getenv(kInside);
   if (outside == nullptr || mounts() == outside) throw std::runtime_error("not in namespaces of its own");
-  run(kPlaces);
+  // Since 3.12 there is a better format of what a token stores; earlier versions do not know the word.
+  run(fmt::format(kPlaces, has_user_of_its_own() ? "tokversion = 3.12\\n" : ""));
+  if (has_user_of_its_own()) run("install -d -o pkcsslotd -g pkcs11 -m 710 " + daemons_folder().string());
   start_daemon();
   const std::string so_pin = seven_digits();
-  const auto configure = [](std::string_view lines, std::string_view action) {
-    run(fmt::format("printf '{}' | pkcsconf {} -c 0 > /dev/null 2>&1", lines, action));
+  const auto configure = [](std::string_view lines, const std::string& action) {
+    run(fmt::format("printf '{}' | pkcsconf -c 0 {} > /dev/null 2>&1", lines, action));
   };
-  configure(fmt::format(R"(87654321\n{}\n)", kLabel), "-I");
-  configure(fmt::format(R"(87654321\n{0}\n{0}\n)", so_pin), "-P");
-  configure(fmt::format(R"({0}\n{1}\n{1}\n)", so_pin, pin_), "-u");
+  configure(fmt::format(R"({}\n)", kLabel), "-I -S 87654321");
+  configure("", fmt::format("-P -S 87654321 -n {}", so_pin));
+  configure("", fmt::format("-u -S {} -n {}", so_pin, pin_));
   // It returns 0, whatever happened.
   run("pkcsconf -t 2>&1 | grep -q USER_PIN_INITIALIZED");
 }
@@ -145,7 +154,8 @@ void OpenCryptoki::start_daemon() const {
   while (std::system(start.c_str()) != 0) {
     if (tries++ == kTries) throw std::runtime_error("pkcsslotd does not start: " + content_of(kSaid));
   }
-  wait_until("openCryptoki's daemon runs", [] { return daemon() != 0 && fs::exists("/run/pkcsslotd.socket"); });
+  wait_until("openCryptoki's daemon runs",
+             [] { return daemon() != 0 && fs::exists(daemons_folder() / "pkcsslotd.socket"); });
 }
 
 void OpenCryptoki::kill_daemon() const {

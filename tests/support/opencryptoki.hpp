@@ -8,7 +8,13 @@
 
 namespace hsmseal::test {
 
-/// An openCryptoki with a soft token and a daemon of its own.
+/// When what a test says in namespaces of its own is passed on.
+enum class OutputOf {
+  Failures,  ///< if it fails
+  Always,    ///< in any case: it has something to show
+};
+
+/// An openCryptoki with a soft token and a daemon of its own, as Debian 12 (3.8) or Debian 13 (3.23) has it.
 ///
 /// The daemon has fixed paths and names, so it lives in namespaces of its own (mount, IPC and process numbers), where
 /// nothing is left of it at the end. A test that uses it begins with
@@ -24,7 +30,7 @@ class OpenCryptoki {
   ///
   /// Without root, namespaces or openCryptoki it says so and runs nothing; it fails then if HSMSEAL_REQUIRE_ALL is 1.
   /// @returns whether there is nothing left to do: false in the namespaces.
-  [[nodiscard]] static bool ran_in_namespaces();
+  [[nodiscard]] static bool ran_in_namespaces(OutputOf shown = OutputOf::Failures);
 
   /// Starts the daemon and initialises the token; in the namespaces alone.
   OpenCryptoki();

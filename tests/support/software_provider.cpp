@@ -6,8 +6,8 @@
 
 #include <hsmseal/error.hpp>
 
-#include "core/binding.hpp"
 #include "crypto/crypto.hpp"
+#include "support/software_wrap.hpp"
 
 namespace hsmseal::test {
 namespace {
@@ -16,35 +16,38 @@ enum class Direction { Both, UnwrapOnly };
 
 class SoftwareWrapper final : public KeyWrapper {
  public:
-  SoftwareWrapper(SoftwareProvider& provider, Bytes key_id, Direction direction)
-      : provider_(provider), key_id_(std::move(key_id)), direction_(direction) {}
+  SoftwareWrapper(SoftwareProvider& provider, KeyDescription key, Direction direction)
+      : provider_(provider), key_(std::move(key)), direction_(direction) {}
 
   Bytes wrap(ByteView key, ByteView aad) override {
     if (direction_ == Direction::UnwrapOnly) throw InvalidArgumentError("a key without a proof only unwraps");
     provider_.count_wrap();
-    const auto iv = crypto::random_array<crypto::kNonceBytes>();
-    SecretBytes text{key};
-    std::array<std::byte, crypto::kTagBytes> tag;
-    crypto::aes256_gcm_encrypt(provider_.key(key_id_).view(), iv, aad, text.writable(), tag);
-    return core::Binding{""}.append(ByteView{iv}).append(text.view()).append(ByteView{tag}).take();
+    return software_wrap(key_.profile, kek().view(), mac_key().view(), key, aad);
   }
 
   SecretBytes unwrap(ByteView wrapped, ByteView aad) override {
     provider_.count_unwrap();
-    if (wrapped.size() < crypto::kNonceBytes + crypto::kTagBytes) throw OpenError();
-    SecretBytes text{wrapped.subspan(crypto::kNonceBytes, wrapped.size() - crypto::kNonceBytes - crypto::kTagBytes)};
-    if (!crypto::aes256_gcm_decrypt(provider_.key(key_id_).view(), wrapped.first(crypto::kNonceBytes), aad,
-                                    text.writable(), wrapped.last<crypto::kTagBytes>())) {
-      throw OpenError();
-    }
-    return text;
+    return software_unwrap(key_.profile, kek().view(), mac_key().view(), wrapped, aad);
   }
 
  private:
+  [[nodiscard]] SecretBytes kek() const { return provider_.key(key_.key_id); }
+  [[nodiscard]] SecretBytes mac_key() const {
+    return key_.mac_key_id.empty() ? SecretBytes{} : provider_.key(key_.mac_key_id);
+  }
+
   SoftwareProvider& provider_;  ///< outlives the ring in every test
-  Bytes key_id_;
+  KeyDescription key_;
   Direction direction_;
 };
+
+/// As a token would be found to do it.
+WrapProfile profile_for(const SetSpec& spec) {
+  WrapProfile profile;
+  profile.algorithm = spec.algorithm.value_or(WrapAlgorithm::Aes256Gcm);
+  if (profile.algorithm == WrapAlgorithm::Aes256Gcm) profile.gcm = spec.gcm.value_or(GcmForm{});
+  return profile;
+}
 
 }  // namespace
 
@@ -62,13 +65,28 @@ KeyDescription SoftwareProvider::provision(const SetSpec& spec, const RingId& ri
   key.token_serial = "0";
   key.key_label =
       spec.key_label.empty() ? "hsmseal-" + ring.to_string() + "-v" + std::to_string(version) : spec.key_label;
-  SoftwareWrapper unproved{*this, key.key_id, Direction::Both};
-  key.proof = make_key_proof(unproved, key.kek_id);
-  if (!spec.adopt_key_id && spec.key_label.empty()) {
-    const std::scoped_lock lock{mutex_};
-    made_[ring].push_back({key.token, key.token_label, key.token_serial, key.key_id, key.key_label, version});
+  key.profile = profile_for(spec);
+  const bool has_mac_key = key.profile.algorithm == WrapAlgorithm::Aes256CbcHmac;
+  if (has_mac_key && spec.adopt_mac_key_id) {
+    key.mac_key_id = *spec.adopt_mac_key_id;
+  } else if (has_mac_key) {
+    key.mac_key_id = Bytes(16);
+    crypto::random_fill(key.mac_key_id);
+    put_key(key.mac_key_id, crypto::random_secret(crypto::kKeyBytes).view());
   }
+  SoftwareWrapper unproved{*this, key, Direction::Both};
+  key.proof = make_key_proof(unproved, key.kek_id);
+  if (spec.key_label.empty()) note_made(key, spec, ring, version);
   return key;
+}
+
+void SoftwareProvider::note_made(const KeyDescription& key, const SetSpec& spec, const RingId& ring, Version version) {
+  const std::scoped_lock lock{mutex_};
+  const auto note = [&](const Bytes& id, const std::string& label, KeyPart part) {
+    made_[ring].push_back({key.token, key.token_label, key.token_serial, id, label, version, part});
+  };
+  if (!spec.adopt_key_id) note(key.key_id, key.key_label, KeyPart::Encryption);
+  if (!key.mac_key_id.empty() && !spec.adopt_mac_key_id) note(key.mac_key_id, key.key_label + "-mac", KeyPart::Mac);
 }
 
 std::vector<FoundKey> SoftwareProvider::find_keys(const RingId& ring, const std::string& token) {
@@ -86,10 +104,11 @@ void SoftwareProvider::destroy(const KeyDescription& key) {
   if (key.proof.wrapped.empty()) throw InvalidArgumentError("a key without a proof is not destroyed");
   check_key_proof(*connect(key, 1), key.kek_id, key.proof);
   remove_key(key.key_id);
+  remove_key(key.mac_key_id);
 }
 
 std::shared_ptr<KeyWrapper> SoftwareProvider::connect(const KeyDescription& key, Version) {
-  return std::make_shared<SoftwareWrapper>(*this, key.key_id,
+  return std::make_shared<SoftwareWrapper>(*this, key,
                                            key.proof.wrapped.empty() ? Direction::UnwrapOnly : Direction::Both);
 }
 

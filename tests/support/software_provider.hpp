@@ -12,7 +12,7 @@ namespace hsmseal::test {
 
 /// Keys in memory instead of a token: for tests of ring, envelope and format, which need no token.
 ///
-/// It is AES-256-GCM with a 12-byte IV as a token would do it, and can be told to misbehave.
+/// It wraps as SetSpec::algorithm and SetSpec::gcm ask, as a token would do it, and can be told to misbehave.
 class SoftwareProvider final : public KeyProvider {
  public:
   [[nodiscard]] KeyDescription provision(const SetSpec& spec, const RingId& ring, Version version) override;
@@ -36,6 +36,7 @@ class SoftwareProvider final : public KeyProvider {
 
  private:
   void check_working() const;
+  void note_made(const KeyDescription& key, const SetSpec& spec, const RingId& ring, Version version);
 
   mutable std::mutex mutex_;
   std::map<Bytes, SecretBytes> keys_;

@@ -1,15 +1,14 @@
 #include "support/vectors.hpp"
 
-#include "support/hurried_clock.hpp"
-
 #include <algorithm>
 #include <fstream>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
 
-#include "core/binding.hpp"
 #include "crypto/crypto.hpp"
+#include "support/hurried_clock.hpp"
+#include "support/software_wrap.hpp"
 
 namespace hsmseal::test {
 namespace {
@@ -30,46 +29,32 @@ KekId kek_id_of(const json& kek) {
   return id;
 }
 
-/// One key of the file; `key` is nothing for one that the file does not have.
+struct VectorWrapperParts {
+  std::optional<VectorProvider::Keys> keys;  ///< nothing for a key that the file does not have
+  WrapProfile profile;
+  std::shared_ptr<std::atomic<int>> unwraps;
+};
+
 class VectorWrapper final : public KeyWrapper {
  public:
-  VectorWrapper(std::optional<Bytes> key, std::size_t iv_bytes, std::shared_ptr<std::atomic<int>> unwraps)
-      : key_(std::move(key)), iv_bytes_(iv_bytes), unwraps_(std::move(unwraps)) {}
+  explicit VectorWrapper(VectorWrapperParts parts) : parts_(std::move(parts)) {}
 
   Bytes wrap(ByteView plain, ByteView aad) override {
-    SecretBytes text{plain};
-    Bytes wrapped(iv_bytes_);
-    crypto::random_fill(wrapped);
-    std::array<std::byte, crypto::kTagBytes> tag{};
-    crypto::aes256_gcm_encrypt(key(), wrapped, aad, text.writable(), tag);
-    wrapped.insert(wrapped.end(), text.view().begin(), text.view().end());
-    wrapped.insert(wrapped.end(), tag.begin(), tag.end());
-    return wrapped;
+    return software_wrap(parts_.profile, keys().kek, keys().mac_key, plain, aad);
   }
 
   SecretBytes unwrap(ByteView wrapped, ByteView aad) override {
-    ++*unwraps_;
-    const ByteView token_label = bytes_of(core::kTokenLabel);
-    const bool by_token = std::ranges::equal(aad.first(std::min(aad.size(), token_label.size())), token_label);
-    // All that is wrapped besides the secrets of suite 2 has 32 bytes, which tells the IV's size.
-    const std::size_t around_key = crypto::kKeyBytes + crypto::kTagBytes;
-    const std::size_t iv_bytes = by_token ? iv_bytes_ : wrapped.size() - std::min(wrapped.size(), around_key);
-    if (iv_bytes == 0 || wrapped.size() < iv_bytes + crypto::kTagBytes) throw OpenError();
-    SecretBytes text{wrapped.subspan(iv_bytes, wrapped.size() - iv_bytes - crypto::kTagBytes)};
-    const auto tag = wrapped.last<crypto::kTagBytes>();
-    if (!crypto::aes256_gcm_decrypt(key(), wrapped.first(iv_bytes), aad, text.writable(), tag)) throw OpenError();
-    return text;
+    ++*parts_.unwraps;
+    return software_unwrap(parts_.profile, keys().kek, keys().mac_key, wrapped, aad);
   }
 
  private:
-  [[nodiscard]] ByteView key() const {
-    if (!key_) throw KeyNotFoundError("the vectors have no key of this kek_id");
-    return *key_;
+  [[nodiscard]] const VectorProvider::Keys& keys() const {
+    if (!parts_.keys) throw KeyNotFoundError("the vectors have no key of this kek_id");
+    return *parts_.keys;
   }
 
-  std::optional<Bytes> key_;
-  std::size_t iv_bytes_;
-  std::shared_ptr<std::atomic<int>> unwraps_;
+  const VectorWrapperParts parts_;
 };
 
 /// Proves the key before its first use.
@@ -96,8 +81,8 @@ class ProvedWrapper final : public KeyWrapper {
 
 const std::set<std::string>& Vectors::list_names() {
   static const std::set<std::string> names = {
-      "keks",   "valid",         "invalid",  "rewrapped", "contexts", "invalid_contexts", "rings",
-      "proofs", "invalid_rings", "followed", "exports",   "pins",     "invalid_exports",  "invalid_pins"};
+      "valid",   "invalid_rings",      "audit_logs",   "rewrapped", "proofs", "keks",  "contexts", "invalid_exports",
+      "invalid", "invalid_audit_logs", "invalid_pins", "exports",   "pins",   "rings", "followed", "invalid_contexts"};
   return names;
 }
 
@@ -167,8 +152,10 @@ ErrorCode code_of(const std::string& error_name) {
   return found->second;
 }
 
-VectorProvider::VectorProvider(const Vectors& vectors, std::size_t iv_bytes) : iv_bytes_(iv_bytes) {
-  for (const json& kek : vectors.list("keks")) keys_.emplace(kek_id_of(kek), bytes_at(kek, "kek"));
+VectorProvider::VectorProvider(const Vectors& vectors) {
+  for (const json& kek : vectors.list("keks")) {
+    keys_.emplace(kek_id_of(kek), Keys{bytes_at(kek, "kek"), bytes_at(kek, "mac_key")});
+  }
 }
 
 KeyDescription VectorProvider::provision(const SetSpec&, const RingId&, Version) {
@@ -180,12 +167,14 @@ void VectorProvider::destroy(const KeyDescription&) { throw InvalidArgumentError
 std::shared_ptr<KeyWrapper> VectorProvider::connect(const KeyDescription& key, Version) {
   const auto found = keys_.find(key.kek_id);
   const auto known = found == keys_.end() ? std::nullopt : std::optional{found->second};
-  auto uncounted = std::make_shared<VectorWrapper>(known, iv_bytes_, std::make_shared<std::atomic<int>>(0));
-  return std::make_shared<ProvedWrapper>(std::make_shared<VectorWrapper>(known, iv_bytes_, unwraps_), uncounted, key);
+  const VectorWrapperParts counted{known, key.profile, unwraps_};
+  const VectorWrapperParts uncounted{known, key.profile, std::make_shared<std::atomic<int>>(0)};
+  return std::make_shared<ProvedWrapper>(std::make_shared<VectorWrapper>(counted),
+                                         std::make_shared<VectorWrapper>(uncounted), key);
 }
 
-std::shared_ptr<KeyWrapper> VectorProvider::wrapper_of(const KekId& kek_id) const {
-  return std::make_shared<VectorWrapper>(keys_.at(kek_id), iv_bytes_, unwraps_);
+std::shared_ptr<KeyWrapper> VectorProvider::wrapper_of(const KekId& kek_id, const WrapProfile& profile) const {
+  return std::make_shared<VectorWrapper>(VectorWrapperParts{keys_.at(kek_id), profile, unwraps_});
 }
 
 RingRecord record_of(const json& entry) {

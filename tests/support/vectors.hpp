@@ -53,8 +53,12 @@ class Vectors {
 /// Like a real one, its wrappers prove a key before they use it for the first time.
 class VectorProvider final : public KeyProvider {
  public:
-  /// @param iv_bytes  the IV of what it wraps, and of what suite 2 sealed, where nothing else tells: 12 or 16.
-  explicit VectorProvider(const Vectors& vectors, std::size_t iv_bytes = 12);
+  struct Keys {
+    Bytes kek;
+    Bytes mac_key;  ///< empty if the key is for AES-GCM alone
+  };
+
+  explicit VectorProvider(const Vectors& vectors);
 
   /// @throws InvalidArgumentError  always: these keys are all there are.
   [[nodiscard]] KeyDescription provision(const SetSpec& spec, const RingId& ring, Version version) override;
@@ -65,14 +69,13 @@ class VectorProvider final : public KeyProvider {
   void destroy(const KeyDescription& key) override;
 
   /// The wrapper of one key of the list `keks`, not proved.
-  [[nodiscard]] std::shared_ptr<KeyWrapper> wrapper_of(const KekId& kek_id) const;
+  [[nodiscard]] std::shared_ptr<KeyWrapper> wrapper_of(const KekId& kek_id, const WrapProfile& profile) const;
 
   /// How often a wrapper was asked to unwrap, proofs left aside.
   [[nodiscard]] int unwraps() const { return *unwraps_; }
 
  private:
-  std::map<KekId, Bytes> keys_;
-  std::size_t iv_bytes_;
+  std::map<KekId, Keys> keys_;
   std::shared_ptr<std::atomic<int>> unwraps_ = std::make_shared<std::atomic<int>>(0);
 };
 

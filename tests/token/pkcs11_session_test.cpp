@@ -261,6 +261,45 @@ TEST_CASE("the token's HMAC-SHA-256 is the host's") {
   }
 }
 
+TEST_CASE("the token's AES-CBC is that of NIST SP 800-38A, in both directions") {
+  const Bytes key = from_hex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4");
+  const Bytes iv = from_hex("000102030405060708090a0b0c0d0e0f");
+  const Bytes text = from_hex("6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51");
+  const Bytes expected = from_hex("f58c4c04d6e5f1ba779eabfb5f7bfbd69cfc4e967edb808d679f777bc6702c7d");
+  SoftHsm::instance().import_aes_key("one", "known-cbc", "6b6e6f776e636263", key);
+  auto session = logged_in();
+  const auto handle = session.find_key({.id = std::nullopt, .label = "known-cbc"});
+  REQUIRE(handle);
+  CHECK(session.encrypt(*handle, AesCbc{iv}, text) == expected);
+  CHECK(copy_of(session.decrypt(*handle, AesCbc{iv}, expected).view()) == text);
+  for (const std::size_t size : {0U, 15U, 17U, 31U}) {
+    CHECK_THROWS_AS(session.encrypt(*handle, AesCbc{iv}, Bytes(size)), InvalidArgumentError);
+    CHECK_THROWS_AS(session.decrypt(*handle, AesCbc{iv}, Bytes(size)), InvalidArgumentError);
+    CHECK_THROWS_AS(session.encrypt(*handle, AesCbc{Bytes(size)}, text), InvalidArgumentError);
+  }
+  CHECK(session.usable());
+}
+
+TEST_CASE("a key for MACs signs, and does nothing else") {
+  auto session = logged_in();
+  const KeyTemplate wanted{
+      .id = random_bytes(16), .label = "of a session", .use = KeyUse::Mac, .lifetime = KeyLifetime::Session};
+  const KeyHandle key = session.generate_mac_key(wanted);
+  const KeyAttributes told = session.attributes(key);
+  CHECK(told.key_type == CKK_GENERIC_SECRET);
+  CHECK(told.value_bytes == 32U);
+  CHECK(told.sign == true);
+  for (const auto& other : {told.verify, told.encrypt, told.decrypt, told.wrap, told.unwrap, told.derive}) {
+    CHECK_FALSE(other.value_or(true));
+  }
+  CHECK(session.sign(key, MacMechanism::HmacSha256, bytes_of("data")).size() == 32);
+  CHECK_THROWS_AS(session.generate_aes_key(wanted), InvalidArgumentError);
+  CHECK_THROWS_AS(session.generate_mac_key({.id = random_bytes(16)}), InvalidArgumentError);
+  CHECK_THROWS_AS(session.generate_mac_key({.id = random_bytes(16), .use = KeyUse::Mac, .bytes = 16}),
+                  InvalidArgumentError);
+  CHECK(session.usable());
+}
+
 TEST_CASE("random bytes come in every size, each time others") {
   const test::FaultyHsm hsm;
   Pkcs11Session session{hsm.module(), {.label = "one"}};

@@ -369,13 +369,22 @@ TEST_CASE("a host that binds the archived set's token alone opens what that seal
 TEST_CASE("a key that was made and does not work is destroyed again") {
   const FaultyHsm hsm;
   auto ring = create(memory_ring_store(), hsm.host(), {.token = "one"});
-  for (const char* function : {"C_Encrypt", "C_Decrypt", "C_GetAttributeValue"}) {
+  hsm.reset();
+  hsm.fail_next("C_GetAttributeValue", CKR_FUNCTION_NOT_SUPPORTED);
+  CHECK_THROWS_AS(ring.add({.token = "one"}), TokenError);
+  CHECK(hsm.calls("C_GenerateKey") == 1);
+  CHECK(hsm.calls("C_DestroyObject") == 1);
+  for (const char* function : {"C_Encrypt", "C_Decrypt"}) {
     CAPTURE(function);
     hsm.reset();
-    hsm.fail_next(function, CKR_FUNCTION_NOT_SUPPORTED);
-    CHECK_THROWS_AS(ring.add({.token = "one"}), Error);
-    CHECK(hsm.calls("C_GenerateKey") == 1);
-    CHECK(hsm.calls("C_DestroyObject") == 1);
+    hsm.fail_next(function, CKR_FUNCTION_NOT_SUPPORTED, 1000);
+    const auto message = message_of<WrongKeyError>([&] { return ring.add({.token = "one"}); });
+    CHECK_NAMES(message, "AES-GCM with the caller's IV: gcm-");
+    CHECK_NAMES(message, "; AES-CBC with HMAC-SHA-256: cbc-");
+    hsm.fail_next(function, CKR_OK, 0);
+    CHECK(hsm.calls("C_GenerateKey") == 4);  // one for each form of AES-GCM, two for AES-CBC with HMAC
+    CHECK(hsm.calls("C_DestroyObject") >= 4);
+    CHECK(pkcs11_provider(hsm.host())->find_keys(ring.id(), "one").size() == 1);
   }
   CHECK(ring.list().size() == 1);
   CHECK_NOTHROW(ring.verify(ring.add({.token = "one"})));
@@ -393,6 +402,9 @@ TEST_CASE("a key is made in spite of passing trouble") {
     CHECK(hsm.calls("C_GenerateKey") == 1);
     CHECK(hsm.calls("C_DestroyObject") == 0);
   }
+  // Nor does one answer that does not pass decide what the set wraps with.
+  hsm.fail_next("C_EncryptInit", CKR_MECHANISM_INVALID);
+  CHECK(set_of(ring, ring.add({.token = "one"})).key.profile == WrapProfile{});
 }
 
 TEST_CASE("a token that uses another IV than the caller's seals nothing on any host") {
@@ -400,7 +412,7 @@ TEST_CASE("a token that uses another IV than the caller's seals nothing on any h
   const auto store = memory_ring_store();
   KeyRing here = KeyRing::create(store, pkcs11_provider(hsm.host()), {.token = "one"}, RingPin::in_process());
   hsm.apply("gcm_iv replace");
-  CHECK_THROWS_AS(here.add({.token = "one"}), WrongKeyError);
+  CHECK_THROWS_AS(here.add({.token = "one", .algorithm = WrapAlgorithm::Aes256Gcm}), WrongKeyError);
   KeyRing there = KeyRing::open(store, pkcs11_provider(hsm.host()), RingPin::in_process());
   const EnvelopeEncryptor vault{there};
   CHECK_THROWS_AS(vault.seal(bytes_of("secret"), kNoContext), WrongKeyError);
@@ -453,8 +465,10 @@ TEST_CASE("an adopted key that does not work is left where it is") {
   const FaultyHsm hsm;
   auto ring = create(memory_ring_store(), hsm.host(), {.token = "one"});
   hsm.reset();
-  hsm.fail_next("C_Encrypt", CKR_FUNCTION_NOT_SUPPORTED);
-  CHECK_THROWS_AS(ring.add({.token = "one", .adopt_key_id = ring.active().key.key_id}), TokenError);
+  hsm.fail_next("C_Encrypt", CKR_FUNCTION_NOT_SUPPORTED, 1000);
+  const SetSpec spec{.token = "one", .adopt_key_id = ring.active().key.key_id, .algorithm = WrapAlgorithm::Aes256Gcm};
+  CHECK_THROWS_AS(ring.add(spec), WrongKeyError);
+  hsm.fail_next("C_Encrypt", CKR_OK, 0);
   CHECK(hsm.calls("C_DestroyObject") == 0);
   CHECK_NOTHROW(ring.verify(1));
 }

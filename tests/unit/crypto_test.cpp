@@ -181,6 +181,22 @@ TEST_CASE("a text whose tag does not match is refused and wiped") {
   }
 }
 
+TEST_CASE("AES-256-CBC is that of NIST SP 800-38A") {
+  // F.2.5
+  const Bytes key = unhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4");
+  const Bytes iv = unhex("000102030405060708090a0b0c0d0e0f");
+  const std::string plain =
+      "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51"
+      "30c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710";
+  Bytes text = unhex(plain);
+  crypto::aes256_cbc_encrypt(key, iv, text);
+  CHECK(hex(text) ==
+        "f58c4c04d6e5f1ba779eabfb5f7bfbd69cfc4e967edb808d679f777bc6702c7d"
+        "39f23369a9d9bacfa530e26304231461b2eb05e2c39be9fcda6c19078c6a9d1b");
+  crypto::aes256_cbc_decrypt(key, iv, text);
+  CHECK(hex(text) == plain);
+}
+
 TEST_CASE("random bytes do not repeat") {
   std::set<std::string> seen;
   for (int i = 0; i < 100; ++i) {

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include <hsmseal/error.hpp>
+#include <hsmseal/vendors.hpp>
 
-#include "core/vendors.hpp"
 #include "helpers.hpp"
 #include "support/catch.hpp"
 
@@ -28,16 +28,16 @@ TokenBinding binding(std::string driver, TokenSelector select = {.label = "prod"
 
 enum class Client { Missing, Installed };
 
-Client client_of(const core::Vendor& vendor) {
-  const bool found = std::ranges::any_of(vendor.library_paths, [](std::string_view path) { return fs::exists(path); });
+Client client_of(const Vendor& vendor) {
+  const bool found = std::ranges::any_of(vendor.library_paths, [](const fs::path& path) { return fs::exists(path); });
   return found ? Client::Installed : Client::Missing;
 }
 
 /// A vendor whose client is on this machine, or one whose client is not.
-const core::Vendor* vendor_that_is(Client wanted) {
-  const auto found =
-      std::ranges::find_if(core::vendors(), [&](const core::Vendor& vendor) { return client_of(vendor) == wanted; });
-  return found == core::vendors().end() ? nullptr : &*found;
+const Vendor* vendor_that_is(Client wanted) {
+  const auto found = std::ranges::find_if(
+      vendors(), [&](const Vendor& vendor) { return !vendor.library_paths.empty() && client_of(vendor) == wanted; });
+  return found == vendors().end() ? nullptr : &*found;
 }
 
 std::string refusal(const std::string& uri) {
@@ -110,21 +110,20 @@ TEST_CASE("an unknown driver is refused, and those that are known are named") {
 }
 
 TEST_CASE("a vendor whose client is not installed is refused, and the message says where it was looked for") {
-  const core::Vendor* const vendor = vendor_that_is(Client::Missing);
+  const Vendor* const vendor = vendor_that_is(Client::Missing);
   REQUIRE(vendor != nullptr);
   const std::string message =
       message_of<InvalidArgumentError>([&] { (void)Host{}.driver_for(binding(std::string{vendor->alias})); });
   CHECK(contains(message, vendor->alias));
-  for (const auto path : vendor->library_paths) CHECK(contains(message, path));
+  for (const auto& path : vendor->library_paths) CHECK(contains(message, path.string()));
 }
 
 TEST_CASE("a vendor whose client is installed is found at the first of its paths that exists") {
-  const core::Vendor* const vendor = vendor_that_is(Client::Installed);
+  const Vendor* const vendor = vendor_that_is(Client::Installed);
   REQUIRE(vendor != nullptr);  // SoftHSM is, where tests run
   const DriverOptions options = Host{}.driver_for(binding(std::string{vendor->alias}));
-  const auto first =
-      std::ranges::find_if(vendor->library_paths, [](std::string_view path) { return fs::exists(path); });
-  CHECK(options.library == fs::path(*first));
+  const auto first = std::ranges::find_if(vendor->library_paths, [](const fs::path& path) { return fs::exists(path); });
+  CHECK(options.library == *first);
   CHECK(options.start_up.empty());
   CHECK(options.environment.empty());
   CHECK(options.concurrency == Concurrency::Parallel);
@@ -154,7 +153,7 @@ TEST_CASE("naming a driver again replaces what it stands for") {
 }
 
 TEST_CASE("options without a library keep the vendor's paths") {
-  const core::Vendor* const vendor = vendor_that_is(Client::Installed);
+  const Vendor* const vendor = vendor_that_is(Client::Installed);
   REQUIRE(vendor != nullptr);
   const std::string alias{vendor->alias};
   Host host;
@@ -172,10 +171,57 @@ TEST_CASE("a driver without a library and without a vendor is refused") {
   CHECK_THROWS_AS(host.driver("/opt/own.so", {.library = "/opt/own.so"}), InvalidArgumentError);
 }
 
-TEST_CASE("the aliases are those of the vendors") {
+TEST_CASE("the aliases are those of the vendors that have a place here") {
+  std::vector<std::string> wanted;
+  for (const Vendor& vendor : vendors()) {
+    if (!vendor.library_paths.empty()) wanted.emplace_back(vendor.alias);
+  }
   const auto aliases = driver_aliases();
-  REQUIRE(aliases.size() == core::vendors().size());
+  CHECK(aliases == wanted);
   CHECK(std::ranges::find(aliases, "softhsm2") != aliases.end());
+  CHECK(std::ranges::find(aliases, "kmsp11") == aliases.end());
+}
+
+TEST_CASE("a vendor without a usual place needs its library's path, and is then known by its alias") {
+  Host host;
+  CHECK(contains(message_of<InvalidArgumentError>([&] { host.driver("kmsp11", {.start_up = "x"}); }), "'kmsp11'"));
+  CHECK(contains(message_of<InvalidArgumentError>([&] { (void)host.driver_for(binding("kmsp11")); }), "'kmsp11'"));
+  host.driver("kmsp11", {.library = "/opt/kmsp11/libkmsp11.so"});
+  CHECK(host.driver_for(binding("kmsp11")).library == "/opt/kmsp11/libkmsp11.so");
+}
+
+TEST_CASE("a driver is restarted as its vendor is known to need it, unless the host says otherwise") {
+  const auto restart_of = [](const std::string& alias, DriverOptions options) {
+    options.library = "/opt/own.so";
+    Host host;
+    host.driver(alias, std::move(options));
+    return host.driver_for(binding(alias)).restart;
+  };
+  REQUIRE(find_vendor("opencryptoki")->restart->value == DriverRestart::Never);
+  REQUIRE(find_vendor("softhsm2")->restart->value == DriverRestart::WhenOwner);
+  CHECK(restart_of("opencryptoki", {}) == DriverRestart::Never);
+  CHECK(restart_of("opencryptoki", {.restart = DriverRestart::WhenOwner}) == DriverRestart::WhenOwner);
+  CHECK(restart_of("softhsm2", {}) == DriverRestart::WhenOwner);
+  CHECK(restart_of("softhsm2", {.restart = DriverRestart::Never}) == DriverRestart::Never);
+  CHECK(restart_of("own", {}) == std::nullopt);
+  CHECK(Host{}.driver_for(binding("/opt/own.so")).restart == std::nullopt);
+}
+
+TEST_CASE("a token is given fewer sessions than its vendor's device has, for one keeps the login") {
+  REQUIRE(find_vendor("yubihsm2")->max_sessions->value == 16);
+  const auto allowed = [](const std::string& driver, std::size_t wanted) {
+    TokenBinding bound = binding(driver);
+    bound.limits.max_sessions = wanted;
+    Host host;
+    host.token("prod", bound);
+    return host.binding("prod").limits.max_sessions;
+  };
+  CHECK(allowed("yubihsm2", 8) == 8);
+  CHECK(allowed("yubihsm2", 15) == 15);
+  CHECK(allowed("yubihsm2", 16) == 15);
+  CHECK(allowed("yubihsm2", 4096) == 15);
+  CHECK(allowed("softhsm2", 4096) == 4096);
+  CHECK(allowed("/opt/own.so", 4096) == 4096);
 }
 
 TEST_CASE("a selector is described by the fields it has") {

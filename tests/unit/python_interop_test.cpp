@@ -52,6 +52,9 @@ json sealed_by_library(const test::SoftwareRing& ring) {
   json all = {{"kek", hex(ring.provider->key(set.key.key_id).view())},
               {"kek_id", set.key.kek_id.to_string()},
               {"ring_id", ring.ring.id().to_string()},
+              {"algorithm", set.key.profile.algorithm},
+              {"iv_bytes", set.key.profile.gcm.iv_bytes},
+              {"mac_key", set.key.mac_key_id.empty() ? "" : hex(ring.provider->key(set.key.mac_key_id).view())},
               {"envelopes", json::array()}};
   const Context record = Context{}.add("record", "42");
   const Context several = Context{}.add("tenant", "acme").add("record", "").add("f\xc3\xbcr", std::string(300, 'x'));
@@ -59,6 +62,7 @@ json sealed_by_library(const test::SoftwareRing& ring) {
   const std::array<ContextView, 5> contexts = {kNoContext, record, several, ContextView::raw(raw), record};
   const std::array<std::size_t, 5> sizes = {0, 1, 32, 63, 1000};
   for (const Suite suite : {Suite::DataKey, Suite::Token}) {
+    if (suite == Suite::Token && set.key.profile.algorithm != WrapAlgorithm::Aes256Gcm) continue;
     for (const std::size_t bucket : {0U, 2U, 16U, 64U, 1000U}) {
       const auto padding = bucket == 0 ? Padding::none() : Padding::to_multiple_of(bucket);
       const EnvelopeEncryptor encryptor = ring.encryptor({.suite = suite, .padding = padding});
@@ -94,6 +98,18 @@ TEST_CASE("Python opens what the library sealed") {
   INFO(outcome.output);
   CHECK(outcome.status == 0);
   CHECK(outcome.output == "50 opened\n");
+}
+
+TEST_CASE("Python opens what sets of CBC and HMAC, or with longer IVs, have sealed") {
+  test::SoftwareRing cbc{.spec = {.token = "t", .algorithm = WrapAlgorithm::Aes256CbcHmac}};
+  test::SoftwareRing long_iv{.spec = {.token = "t", .gcm = GcmForm{IvRule::TokenWrites, 16}}};
+  const json of_cbc = sealed_by_library(cbc), of_long_iv = sealed_by_library(long_iv);
+  REQUIRE(of_cbc.at("envelopes").size() == 25);
+  CHECK(opened_by_python(of_cbc).output == "25 opened\n");
+  CHECK(opened_by_python(of_long_iv).output == "50 opened\n");
+  json without_mac_key = of_cbc;
+  without_mac_key["mac_key"] = hex(Bytes(32));
+  CHECK(contains(opened_by_python(without_mac_key).output, "25 envelopes, 25 faults"));
 }
 
 TEST_CASE("Python opens what the library rewrapped") {

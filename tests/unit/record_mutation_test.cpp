@@ -26,12 +26,16 @@ using test::seal;
 
 namespace {
 
-/// A ring with sets of every state and former keys.
+/// A ring with sets of every state and both algorithms, and former keys.
 struct Lived : RingHosts {
   Lived() {
     KeyRing ring = create();
-    for (const char* name : {"two", "three", "four", "five"}) ring.add({.token = "t", .description = name});
-    ring.add({.token = "t", .description = "six"}, Activation::Later);
+    constexpr auto kCbc = WrapAlgorithm::Aes256CbcHmac;
+    ring.add({.token = "t", .description = "two", .algorithm = kCbc});
+    ring.add({.token = "t", .description = "three"});
+    ring.add({.token = "t", .description = "four", .gcm = GcmForm{IvRule::TokenWrites, 16}});
+    ring.add({.token = "t", .description = "five", .algorithm = kCbc});
+    ring.add({.token = "t", .description = "six", .gcm = GcmForm{IvRule::TokenAppends, 12}}, Activation::Later);
     pass(60s);
     ring.remove(2, none_left);
     ring.remove(3, none_left);

@@ -30,12 +30,13 @@ class EventCounter final : public Observer {
 
 /// A ring in memory under keys in memory, with one active set.
 struct SoftwareRing {
+  SetSpec spec = {.token = "software"};  ///< of every set
   std::shared_ptr<SoftwareProvider> provider = std::make_shared<SoftwareProvider>();
   std::shared_ptr<EventCounter> events = std::make_shared<EventCounter>();
-  KeyRing ring = KeyRing::create(memory_ring_store(), provider, {.token = "software"}, RingPin::in_process(),
+  KeyRing ring = KeyRing::create(memory_ring_store(), provider, spec, RingPin::in_process(),
                                  {.observer = events, .clock = hurried_clock()});
 
-  Version add_set() { return ring.add({.token = "software"}); }
+  Version add_set() { return ring.add(spec); }
 
   /// Uses up a version, as an add() does that fails.
   void skip_version() {

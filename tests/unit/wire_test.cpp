@@ -67,6 +67,9 @@ std::set<int> accepted_values(const Bytes& sealed, std::size_t at) {
   return accepted;
 }
 
+/// An envelope of a set of AES-CBC and HMAC, with a secret of 2 bytes.
+Bytes cbc_sample() { return with_byte(with_byte(sample(Suite::DataKey, 32, 2), 5, 2), 17, 80); }
+
 /// The shortest envelope of a suite: an empty secret.
 std::size_t shortest(Suite suite, std::size_t iv_size) { return (suite == Suite::Token ? 34U : 126U) + iv_size; }
 
@@ -174,6 +177,8 @@ TEST_CASE("the suite says how long the wrapped bytes are, so no other suite fits
 }
 
 TEST_CASE("algorithm, flags and the reserved byte have the values of version 1 alone") {
+  CHECK(accepted_values(cbc_sample(), 5) == std::set<int>{2});
+  CHECK(accepted_values(sample(Suite::DataKey, 16), 5) == std::set<int>{1});
   for (const Suite suite : {Suite::DataKey, Suite::Token}) {
     CHECK(accepted_values(sample(suite), 5) == std::set<int>{1});
     CHECK(accepted_values(sample(suite), 6) == std::set<int>{0, 1});
@@ -204,6 +209,22 @@ TEST_CASE("of all sizes of the wrapped bytes, two are read in each suite") {
     }
     CHECK(accepted == (suite == Suite::Token ? std::set<int>{12, 16} : std::set<int>{60, 64}));
   }
+}
+
+TEST_CASE("an envelope of a set of CBC and HMAC has 80 wrapped bytes") {
+  const Bytes sealed = cbc_sample();
+  const Envelope read = wire::read(sealed);
+  CHECK(read.algorithm == WrapAlgorithm::Aes256CbcHmac);
+  CHECK(inspect(sealed).algorithm == WrapAlgorithm::Aes256CbcHmac);
+  CHECK(inspect(sealed).secret_bytes == 2);
+  CHECK(hex(read.wrapped) == hex(Bytes(80, std::byte{0x11})));
+  CHECK(wire::write(read) == sealed);
+  CHECK(is_format_error(with_byte(sealed, 4, 2)));
+  std::set<int> accepted;
+  for (int size = 0; size < 256; ++size) {
+    if (!is_format_error(with_byte(sealed, 17, size))) accepted.insert(size);
+  }
+  CHECK(accepted == std::set<int>{80});
 }
 
 TEST_CASE("an envelope longer than the longest is a FormatError") {

@@ -1,13 +1,18 @@
 """The cases of envelopes, texts and contexts: good ones, and one thing wrong at a time."""
 
+import hashlib
+import hmac
 import struct
 from dataclasses import dataclass, replace
 
-from cases_common import K1, K3, K6, K7, LATEST, OTHER_RING_KEK, RING_ID, RING_KEY, SAME_PREFIX_ID, flipped
-from hsmseal_format import (
-    MAX_CONTEXT, MAX_ENVELOPE, MAX_TOKEN_AAD, Kek, Recipe, encode_context, payload_aad, place, proof_aad, ring_key_aad,
-    seal, seeded, to_text, token_aad, wrap_aad,
+from cases_common import (
+    C8, C12, C13, IV16, K1, K3, K6, K7, LATEST, OTHER_RING_KEK, RING_ID, RING_KEY, SAME_PREFIX_ID, flipped,
 )
+from hsmseal_format import (
+    MAX_CONTEXT, MAX_ENVELOPE, MAX_TOKEN_AAD, Recipe, encode_context, payload_aad, place, proof_aad, ring_key_aad, seal,
+    seeded, to_text, token_aad, wrap_aad,
+)
+from hsmseal_wrap import MAC_LABEL, Kek, cbc_encrypt, mac_input, wrap
 
 CONTEXTS = {
     "one-pair": [("record", "42")],
@@ -37,31 +42,44 @@ def sample(name: str, **changes) -> Recipe:
     return Recipe(**{"name": name, "kek": K1, "secret": seeded("secret", 32), "context": SEVERAL, **changes})
 
 
+KINDS = {"data-key": {"suite": 1, "kek": K1}, "token": {"suite": 2, "kek": K1}, "cbc": {"suite": 1, "kek": C8}}
+
+
 def valid_recipes() -> list[Recipe]:
-    recipes = [Recipe("hunter2", K1, b"hunter2", ONE_PAIR)]
-    for suite, kind in ((1, "data-key"), (2, "token")):
+    recipes = [Recipe("hunter2", K1, b"hunter2", ONE_PAIR), Recipe("hunter2-cbc", C8, b"hunter2", ONE_PAIR)]
+    for kind, like in KINDS.items():
         for size in (0, 1, 32, 1000):
-            recipes.append(sample(f"{kind}-{size}-bytes", suite=suite, secret=seeded("secret", size)))
-        recipes.append(sample(f"{kind}-no-context", suite=suite, context=b""))
-        recipes.append(sample(f"{kind}-raw-context", suite=suite, context=bytes(range(256))))
-        recipes.append(sample(f"{kind}-iv-16", suite=suite, iv_bytes=16))
-        recipes.append(sample(f"{kind}-version-3", suite=suite, kek=K3))
-        recipes.append(sample(f"{kind}-version-16909060", suite=suite, kek=LATEST))
+            recipes.append(sample(f"{kind}-{size}-bytes", **like, secret=seeded("secret", size)))
+        recipes.append(sample(f"{kind}-no-context", **like, context=b""))
+        recipes.append(sample(f"{kind}-raw-context", **like, context=bytes(range(256))))
         for size in (0, 63, 64):
-            recipes.append(sample(f"{kind}-padded-64-of-{size}", suite=suite, secret=seeded("secret", size), bucket=64))
-        recipes.append(sample(f"{kind}-padded-like-padding", suite=suite, secret=b"\x80\0\x80\0\0", bucket=16))
-        recipes.append(sample(f"{kind}-looks-padded", suite=suite, secret=b"\x80\0\0"))
+            recipes.append(sample(f"{kind}-padded-64-of-{size}", **like, secret=seeded("secret", size), bucket=64))
+        recipes.append(sample(f"{kind}-padded-like-padding", **like, secret=b"\x80\0\x80\0\0", bucket=16))
+        recipes.append(sample(f"{kind}-looks-padded", **like, secret=b"\x80\0\0"))
+        if kind == "cbc":
+            continue
+        recipes.append(sample(f"{kind}-iv-16", **{**like, "kek": IV16}))
+        recipes.append(sample(f"{kind}-version-3", **{**like, "kek": K3}))
+        recipes.append(sample(f"{kind}-version-16909060", **{**like, "kek": LATEST}))
+    recipes.append(sample("cbc-version-12", kek=C12))
+    recipes.append(sample("cbc-version-13", kek=C13))
     recipes.append(sample("token-4096-bytes", suite=2, secret=seeded("secret", 4096)))
     return recipes
 
 
-def rewrap_cases() -> list[tuple[str, Recipe, Kek, int]]:
-    """The name, the envelope before, the key it is rewrapped to and the size of the new IV."""
+def rewrap_cases() -> list[tuple[str, Recipe, Kek]]:
+    """The name, the envelope before and the key it is rewrapped to."""
     return [
-        ("rewrap-to-another-key", sample("rewrap 1"), K3, 12),
-        ("rewrap-to-a-longer-iv", sample("rewrap 2", context=b""), LATEST, 16),
-        ("rewrap-to-a-shorter-iv", sample("rewrap 3", kek=K3, iv_bytes=16, bucket=64), LATEST, 12),
-        ("rewrap-to-the-same-set", sample("rewrap 4", secret=b""), K1, 12),
+        ("rewrap-to-another-key", sample("rewrap 1"), K3),
+        ("rewrap-to-a-longer-iv", sample("rewrap 2", context=b""), IV16),
+        ("rewrap-to-a-shorter-iv", sample("rewrap 3", kek=IV16, bucket=64), LATEST),
+        ("rewrap-to-the-same-set", sample("rewrap 4", secret=b""), K1),
+        ("rewrap-from-gcm-to-cbc", sample("rewrap 5"), C8),
+        ("rewrap-from-cbc-to-gcm", sample("rewrap 6", kek=C8), LATEST),
+        ("rewrap-from-iv-16-to-cbc", sample("rewrap 7", kek=IV16, context=b""), C12),
+        ("rewrap-from-cbc-to-iv-16", sample("rewrap 8", kek=C12, bucket=64), IV16),
+        ("rewrap-from-cbc-to-cbc", sample("rewrap 9", kek=C8), C12),
+        ("rewrap-from-cbc-to-the-same-set", sample("rewrap 10", kek=C8, secret=b""), C8),
     ]
 
 
@@ -81,6 +99,7 @@ def header_faults() -> list[Fault]:
     def wrong(must: str, name: str, **changes) -> Fault:
         return Fault(must, "Format", name, seal(sample(name, **changes)))
 
+    token = seal(sample("token-algorithm", suite=2, kek=IV16))
     faults = [
         wrong("F-1", "magic-2", magic=b"HSE2"),
         wrong("F-1", "magic-lower-case", magic=b"hse1"),
@@ -88,8 +107,12 @@ def header_faults() -> list[Fault]:
         wrong("F-2", "suite-3", suite=3),
         wrong("F-2", "suite-255", suite=255),
         wrong("F-3", "algorithm-0", algorithm=0),
-        wrong("F-3", "algorithm-2", algorithm=2),
-        wrong("F-3", "token-algorithm-2", suite=2, algorithm=2),
+        wrong("F-3", "algorithm-3", algorithm=3),
+        wrong("F-3", "algorithm-255", algorithm=255),
+        wrong("F-3", "token-algorithm-0", suite=2, algorithm=0),
+        wrong("F-3", "token-algorithm-3", suite=2, algorithm=3),
+        wrong("F-56", "token-algorithm-2", suite=2, kek=C8),
+        Fault("F-56", "Format", "token-algorithm-set-to-2", token[:5] + b"\2" + token[6:]),
         wrong("F-4", "flags-02", flags=0x02),
         wrong("F-4", "flags-80", flags=0x80),
         wrong("F-4", "flags-81", flags=0x81, bucket=64),
@@ -101,9 +124,11 @@ def header_faults() -> list[Fault]:
         wrong("F-6", "token-version-0", suite=2, kek=replace(K1, version=0)),
     ]
     faults += [wrong("F-7", f"data-key-iv-{n}", iv_bytes=n) for n in (8, 11, 13, 15, 17, 32)]
+    faults += width_faults()
     faults += [wrong("F-8", f"token-iv-{n}", suite=2, iv_bytes=n) for n in (8, 13, 15, 17, 60, 64)]
-    for kind, suite, ends in (("data-key", 1, (0, 3, 17, 18, 77, 109, 121, 137)), ("token", 2, (17, 18, 29, 45))):
-        sealed = seal(sample(f"{kind}-cut", suite=suite))
+    for kind, ends in (("data-key", (0, 3, 17, 18, 77, 109, 121, 137)), ("token", (17, 18, 29, 45)),
+                       ("cbc", (18, 34, 66, 97, 129, 141, 157))):
+        sealed = seal(sample(f"{kind}-cut", **KINDS[kind]))
         faults += [Fault("F-9", "Format", f"{kind}-cut-to-{end}", sealed[:end]) for end in ends]
     empty = seal(sample("cut", secret=b""))
     faults.append(Fault("F-9", "Format", "empty-secret-cut-by-1", empty[:-1]))
@@ -112,6 +137,28 @@ def header_faults() -> list[Fault]:
     faults.append(Fault("F-21", "Open", "length-at-the-limit", head, zeros=at_limit))
     faults.append(Fault("F-10", "Format", "length-over-the-limit", head, zeros=at_limit + 1))
     return faults
+
+
+def width_faults() -> list[Fault]:
+    """W of one algorithm in an envelope of the other, and what other ways to use CBC would give."""
+    gcm, cbc = seal(sample("W of gcm")), seal(sample("W of cbc", kek=C8))
+    wrapped, mac = cbc[18:66], cbc[66:98]
+    with_padding = seeded("W with padding", 32) + b"\x10" * 16
+    padded = wrap(C8, seeded("W with padding: iv", 16), with_padding, wrap_aad(1, 2, C8))
+
+    def cbc_of(name: str, data: bytes) -> Fault:
+        return Fault("F-7", "Format", "cbc-" + name, seal(sample(name, kek=C8, wrapped=data)))
+
+    return [
+        Fault("F-7", "Format", "data-key-algorithm-set-to-2", gcm[:5] + b"\2" + gcm[6:]),
+        Fault("F-7", "Format", "cbc-algorithm-set-to-1", cbc[:5] + b"\1" + cbc[6:]),
+        Fault("F-7", "Format", "data-key-with-W-of-cbc", seal(sample("W 80", wrapped=wrapped + mac))),
+        cbc_of("with-W-of-gcm", gcm[18:78]), cbc_of("with-W-of-gcm-iv-16", wrapped + mac[:16]),
+        cbc_of("without-iv", wrapped[16:] + mac), cbc_of("with-iv-12", wrapped[4:] + mac),
+        cbc_of("mac-cut", wrapped + mac[:-1]), cbc_of("mac-longer", wrapped + mac + b"\0"),
+        cbc_of("without-mac", wrapped), cbc_of("with-padding", padded),
+        cbc_of("one-block", wrapped[:32] + mac),
+    ]
 
 
 def place_faults() -> list[Fault]:
@@ -134,18 +181,34 @@ def place_faults() -> list[Fault]:
         Fault("F-14", "WrongRing", "ring-before-deleted-version", deleted_elsewhere),
         Fault("F-14", "DeletedVersion", "deleted-version-before-data", flipped(deleted, -1)),
     ]
-    for kind, suite in (("data-key", 1), ("token", 2)):
-        moved = seal(sample(f"{kind}-moved", suite=suite))
-        moved = moved[:12] + struct.pack(">I", LATEST.version) + moved[16:]
-        same_prefix = sample(f"{kind}-prefix", suite=suite, kek=replace(K1, ring_id=SAME_PREFIX_ID))
-        must = "F-18" if suite == 1 else "F-22"
+    for kind, must in (("data-key", "F-18"), ("token", "F-22"), ("cbc", "F-57")):
+        suite, kek = KINDS[kind]["suite"], KINDS[kind]["kek"]
+        moved = seal(sample(f"{kind}-moved", suite=suite, kek=kek))
+        moved = moved[:12] + struct.pack(">I", (C13 if kind == "cbc" else LATEST).version) + moved[16:]
+        same_prefix = sample(f"{kind}-prefix", suite=suite, kek=replace(kek, ring_id=SAME_PREFIX_ID))
         faults.append(Fault(must, "Open", f"{kind}-version-of-the-same-key", moved))
         faults.append(Fault(must, "Open", f"{kind}-ring-of-the-same-prefix", seal(same_prefix)))
-        wrong_key = sample(f"{kind}-wrong-key", suite=suite, kek=replace(K1, key=K3.key))
-        faults.append(Fault(must, "Open", f"{kind}-other-kek", seal(wrong_key)))
-        wrong_id = sample(f"{kind}-wrong-id", suite=suite, kek=replace(K1, kek_id=K3.kek_id))
+        wrong_key = sample(f"{kind}-wrong-key", suite=suite, kek=replace(kek, key=K3.key))
+        faults.append(Fault("F-20" if kind == "cbc" else must, "Open", f"{kind}-other-kek", seal(wrong_key)))
+        wrong_id = sample(f"{kind}-wrong-id", suite=suite, kek=replace(kek, kek_id=K3.kek_id))
         faults.append(Fault(must, "Open", f"{kind}-other-kek-id", seal(wrong_id)))
-    return faults
+    return faults + form_faults()
+
+
+def form_faults() -> list[Fault]:
+    """Envelopes that are right in themselves, but not of the form that their set makes."""
+    def other(name: str, **changes) -> Fault:
+        return Fault("F-58", "Open", "form-" + name, seal(sample("form-" + name, **changes)))
+
+    return [
+        other("cbc-under-a-set-of-gcm", kek=replace(K1, algorithm=2)),
+        other("gcm-under-a-set-of-cbc", kek=replace(C8, algorithm=1)),
+        other("gcm-iv-16-under-a-set-of-cbc", kek=replace(C8, algorithm=1, iv_bytes=16)),
+        other("token-under-a-set-of-cbc", suite=2, kek=replace(C8, algorithm=1)),
+        other("token-iv-16-under-a-set-of-cbc", suite=2, kek=replace(C8, algorithm=1, iv_bytes=16)),
+        other("longer-iv", iv_bytes=16), other("shorter-iv", kek=IV16, iv_bytes=12),
+        other("token-longer-iv", suite=2, iv_bytes=16), other("token-shorter-iv", suite=2, kek=IV16, iv_bytes=12),
+    ]
 
 
 def data_key_faults() -> list[Fault]:
@@ -181,6 +244,58 @@ def data_key_faults() -> list[Fault]:
         Fault("F-21", "Open", "padded-flag-cleared", flipped(padded, 6)),
     ]
     return faults
+
+
+def cbc_faults() -> list[Fault]:
+    """Suite 1, algorithm 2: IV at 18, ciphertext at 34, MAC at 66, commitment at 98, nonce at 130, payload at 142."""
+    sealed, other = seal(sample("cbc altered", kek=C8)), seal(sample("cbc another", kek=C8))
+    data_key, iv, aad = seeded("cbc mac: data key", 32), seeded("cbc mac: iv", 16), wrap_aad(1, 2, C8)
+    ciphertext = cbc_encrypt(C8.key, iv, data_key)
+    behind = mac_input(aad, iv, ciphertext)[len(MAC_LABEL) :]
+
+    def with_mac(name: str, mac: bytes) -> Fault:
+        recipe = sample("cbc-mac-" + name, kek=C8, data_key=data_key, wrapped=iv + ciphertext + mac)
+        return Fault("F-57", "Open", recipe.name, seal(recipe))
+
+    def mac_of(name: str, data: bytes, key: bytes = C8.mac_key) -> Fault:
+        return with_mac(name, hmac.digest(key, data, "sha256"))
+
+    def wrong_aad(name: str, wrong: bytes, **changes) -> Fault:
+        return Fault("F-57", "Open", "cbc-" + name, seal(sample("cbc-" + name, kek=C8, wrap_aad=wrong, **changes)))
+
+    good = with_mac("right", hmac.digest(C8.mac_key, MAC_LABEL + behind, "sha256")).sealed
+    assert good == seal(sample("cbc-mac-right", kek=C8, data_key=data_key, wrapped=iv + ciphertext + hmac.digest(
+        C8.mac_key, mac_input(aad, iv, ciphertext), "sha256")))
+    places = [("F-57", "wrap-iv", 18), ("F-57", "wrap-ciphertext", 34), ("F-57", "wrap-last-block", 65)]
+    places += [("F-57", "mac-first-byte", 66), ("F-57", "mac-last-byte", 97), ("F-20", "commitment", 98)]
+    places += [("F-21", "nonce", 130), ("F-21", "ciphertext", 142), ("F-21", "tag", -1)]
+    return [
+        *(Fault(must, "Open", f"cbc-{name}-altered", flipped(sealed, at)) for must, name, at in places),
+        Fault("F-57", "Open", "cbc-blocks-swapped", sealed[:34] + sealed[50:66] + sealed[34:50] + sealed[66:]),
+        Fault("F-57", "Open", "cbc-mac-of-another-envelope", sealed[:66] + other[66:98] + sealed[98:]),
+        with_mac("zeros", bytes(32)),
+        with_mac("by-sha-512", hmac.digest(C8.mac_key, MAC_LABEL + behind, "sha512")[:32]),
+        with_mac("without-a-key", hashlib.sha256(MAC_LABEL + behind).digest()),
+        mac_of("under-another-key", MAC_LABEL + behind, C12.mac_key),
+        mac_of("under-the-kek", MAC_LABEL + behind, C8.key),
+        mac_of("label-other", b"hsmseal/1/cbc-hmad" + behind), mac_of("label-missing", behind),
+        mac_of("algorithm-1", MAC_LABEL + b"\1" + behind[1:]), mac_of("algorithm-missing", MAC_LABEL + behind[1:]),
+        mac_of("length-missing", MAC_LABEL + behind[:1] + behind[5:]),
+        mac_of("length-of-8-bytes", MAC_LABEL + behind[:1] + bytes(4) + behind[1:]),
+        mac_of("length-little-endian", MAC_LABEL + behind[:1] + behind[1:5][::-1] + behind[5:]),
+        mac_of("aad-missing", MAC_LABEL + b"\2" + bytes(4) + iv + ciphertext),
+        mac_of("iv-missing", mac_input(aad, b"", ciphertext)), mac_of("of-the-plaintext", mac_input(aad, iv, data_key)),
+        mac_of("aad-last", MAC_LABEL + b"\2" + struct.pack(">I", len(aad)) + iv + ciphertext + aad),
+        wrong_aad("wrap-aad-suite-2", wrap_aad(2, 2, C8)), wrong_aad("wrap-aad-algorithm-1", wrap_aad(1, 1, C8)),
+        wrong_aad("wrap-aad-other", b"\0"),
+        wrong_aad("ring-key-as-data-key", ring_key_aad(C8), data_key=RING_KEY),
+        wrong_aad("proof-as-data-key", proof_aad(C8)),
+        Fault("F-20", "Open", "cbc-payload-of-another-data-key", sealed[:98] + other[98:]),
+        Fault("F-21", "Open", "cbc-payload-cut", sealed[:-1]),
+        Fault("F-21", "Open", "cbc-payload-longer", sealed + b"\0"),
+        Fault("F-21", "Open", "cbc-context-other", sealed, ONE_PAIR),
+        Fault("F-21", "Open", "cbc-padded-flag-set", flipped(sealed, 6)),
+    ]
 
 
 def token_faults() -> list[Fault]:
@@ -254,4 +369,5 @@ def text_faults() -> list[Fault]:
 
 
 def envelope_faults() -> list[Fault]:
-    return header_faults() + place_faults() + data_key_faults() + token_faults() + padding_faults() + text_faults()
+    return (header_faults() + place_faults() + data_key_faults() + cbc_faults() + token_faults() + padding_faults()
+            + text_faults())

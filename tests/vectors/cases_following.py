@@ -8,9 +8,9 @@ from cases_common import (
     flipped,
 )
 from cases_rings import BORN, former_link, record, ring_body, ring_set
-from hsmseal_format import (
-    FORMER_KEY_LABEL, Pin, export_file, former_key_aad, hkdf_expand, pin_file, seeded, wrap,
-)
+from hsmseal_files import Pin, export_file, pin_file
+from hsmseal_format import FORMER_KEY_LABEL, former_key_aad, hkdf_expand, seeded
+from hsmseal_wrap import wrap
 
 FOLLOWED = {
     "follow-the-same": ("ring-2", "ring-2"),

@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from hsmseal_wrap import CBC_HMAC, GCM, Kek, iv_size, unwrap_cbc, unwrap_gcm, unwrap_key, wrap, wrapped_key_size
+
 MAX_SECRET = 64 << 20
 MAX_ENVELOPE = MAX_SECRET + 4096
 MAX_CONTEXT = 16 << 20
@@ -28,25 +30,8 @@ TAG = 16
 # ---- the format, sections 3 to 5 ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Kek:
-    key: bytes
-    kek_id: bytes
-    ring_id: bytes
-    version: int
-    max_plaintext: int = 4096
-
-
 def len64(data: bytes) -> bytes:
     return struct.pack(">Q", len(data))
-
-
-def wrap(kek: Kek, iv: bytes, plaintext: bytes, aad: bytes) -> bytes:
-    return iv + AESGCM(kek.key).encrypt(iv, plaintext, aad)
-
-
-def unwrap(kek: Kek, iv_bytes: int, wrapped: bytes, aad: bytes) -> bytes:
-    return AESGCM(kek.key).decrypt(wrapped[:iv_bytes], wrapped[iv_bytes:], aad)
 
 
 def place(kek: Kek) -> bytes:
@@ -138,10 +123,11 @@ class Recipe:
     context: bytes = b""
     bucket: int = 0
     suite: int = 1
-    iv_bytes: int = 12
 
+    iv_bytes: int | None = None  # other than the key's
+    algorithm: int | None = None  # other than the key's
+    wrapped: bytes | None = None
     magic: bytes = b"HSE1"
-    algorithm: int = 1
     reserved: int = 0
     flags: int | None = None
     plaintext: bytes | None = None
@@ -153,7 +139,10 @@ class Recipe:
         return self.data_key or seeded(self.name + ": data key", 32)
 
     def iv(self) -> bytes:
-        return seeded(self.name + ": iv", self.iv_bytes)
+        return seeded(self.name + ": iv", iv_size(self.kek) if self.iv_bytes is None else self.iv_bytes)
+
+    def algorithm_byte(self) -> int:
+        return self.kek.algorithm if self.algorithm is None else self.algorithm
 
     def nonce(self) -> bytes:
         return seeded(self.name + ": nonce", 12)
@@ -162,12 +151,14 @@ class Recipe:
 def seal(r: Recipe) -> bytes:
     flags = (1 if r.bucket else 0) if r.flags is None else r.flags
     plaintext = r.plaintext if r.plaintext is not None else pad(r.secret, r.bucket) if r.bucket else r.secret
-    head = r.magic + bytes([r.suite, r.algorithm, flags, r.reserved]) + r.kek.ring_id[:4]
+    algorithm = r.algorithm_byte()
+    head = r.magic + bytes([r.suite, algorithm, flags, r.reserved]) + r.kek.ring_id[:4]
     head += struct.pack(">I", r.kek.version)
     if r.suite == 2:
-        aad = r.payload_aad or token_aad(r.suite, r.algorithm, flags, r.kek, r.context)
-        return head + struct.pack(">H", r.iv_bytes) + wrap(r.kek, r.iv(), plaintext, aad)
-    wrapped = wrap(r.kek, r.iv(), r.data_key_bytes(), r.wrap_aad or wrap_aad(r.suite, r.algorithm, r.kek))
+        aad = r.payload_aad or token_aad(r.suite, algorithm, flags, r.kek, r.context)
+        return head + struct.pack(">H", len(r.iv())) + wrap(r.kek, r.iv(), plaintext, aad, GCM)
+    aad = r.wrap_aad or wrap_aad(r.suite, algorithm, r.kek)
+    wrapped = r.wrapped or wrap(r.kek, r.iv(), r.data_key_bytes(), aad, algorithm)
     key, commitment = payload_keys(r.data_key_bytes(), r.suite, r.kek.ring_id)
     aad = r.payload_aad or payload_aad(r.suite, flags, r.kek.ring_id, r.context)
     payload = AESGCM(key).encrypt(r.nonce(), plaintext, aad)
@@ -176,8 +167,8 @@ def seal(r: Recipe) -> bytes:
 
 def rewrap(before: bytes, data_key: bytes, target: Kek, iv: bytes) -> bytes:
     width = struct.unpack(">H", before[16:18])[0]
-    wrapped = wrap(target, iv, data_key, wrap_aad(before[4], before[5], target))
-    head = before[:12] + struct.pack(">IH", target.version, len(wrapped))
+    wrapped = wrap(target, iv, data_key, wrap_aad(before[4], target.algorithm, target))
+    head = before[:5] + bytes([target.algorithm]) + before[6:12] + struct.pack(">IH", target.version, len(wrapped))
     return head + wrapped + before[HEADER + width :]
 
 
@@ -218,11 +209,12 @@ class Reader:
         suite, algorithm, flags, reserved = sealed[4:8]
         prefix, version, width = struct.unpack(">4sIH", sealed[8:HEADER])
         self.refuse("F-2", "Format", suite not in (1, 2))
-        self.refuse("F-3", "Format", algorithm != 1)
+        self.refuse("F-3", "Format", algorithm not in (1, 2))
+        self.refuse("F-56", "Format", suite == 2 and algorithm == 2)
         self.refuse("F-4", "Format", flags & 0xFE != 0)
         self.refuse("F-5", "Format", reserved != 0)
         self.refuse("F-6", "Format", version == 0)
-        self.refuse("F-7", "Format", suite != 2 and width not in (60, 64))
+        self.refuse("F-7", "Format", suite != 2 and width not in ((80,) if algorithm == 2 else (60, 64)))
         self.refuse("F-8", "Format", suite == 2 and width not in (12, 16))
         self.refuse("F-9", "Format", len(sealed) < HEADER + width + (TAG if suite == 2 else 32 + 12 + TAG))
         self.refuse("F-11", "WrongRing", prefix != self.ring_id[:4])
@@ -230,9 +222,11 @@ class Reader:
         self.refuse("F-12", "UnknownVersion", kek is None)
         self.refuse("F-13", "DeletedVersion", version in self.deleted)
         kek = kek or replace(self.find(1), version=version)
+        due = iv_size(kek) if suite == 2 else wrapped_key_size(kek)
+        self.refuse("F-58", "Open", algorithm in (1, 2) and (algorithm != kek.algorithm or width != due))
         if suite == 2:
             self.refuse("F-16", "Open", len(sealed) - HEADER - width - TAG > kek.max_plaintext)
-            plaintext = self.decrypt("F-22", lambda: unwrap(kek, width, sealed[HEADER:], token_aad(
+            plaintext = self.decrypt("F-22", lambda: unwrap_gcm(kek, width, sealed[HEADER:], token_aad(
                 suite, algorithm, flags, kek, context)))
         else:
             plaintext = self.open_payload(kek, sealed[HEADER : HEADER + width], sealed, context)
@@ -244,8 +238,11 @@ class Reader:
 
     def open_payload(self, kek: Kek, wrapped: bytes, sealed: bytes, context: bytes) -> bytes:
         suite, algorithm, flags = sealed[4:7]
-        data_key = self.decrypt("F-18", lambda: unwrap(kek, len(wrapped) - 48, wrapped, wrap_aad(
-            suite, algorithm, kek)))
+        aad = wrap_aad(suite, algorithm, kek)
+        if algorithm == CBC_HMAC:
+            data_key = self.decrypt("F-57", lambda: unwrap_cbc(kek, wrapped, aad, self.ignore != "F-57"))
+        else:
+            data_key = self.decrypt("F-18", lambda: unwrap_gcm(kek, len(wrapped) - 48, wrapped, aad))
         key, commitment = payload_keys(data_key, suite, self.ring_id)
         payload = sealed[HEADER + len(wrapped) :]
         self.refuse("F-20", "Open", not hmac.compare_digest(commitment, payload[:32]))
@@ -335,15 +332,29 @@ def text(value):
     return value
 
 
-WRAPPED_32 = hex_of(60, 64)
+@dataclass(frozen=True)
+class By:
+    """An object whose fields depend on the value of one of them."""
+
+    field: str
+    choices: dict
+
+
+WRAPPED_32 = hex_of(60, 64, 80)
+KEY_ID = hex_of(*range(1, 256))
+GCM_FIELDS = {
+    "algorithm": one_of(1), "iv": one_of("caller", "token-writes", "token-appends", "token-prepends"),
+    "iv_bytes": one_of(12, 16), "max_plaintext": number(32), "mechanism": number(32),
+    "parameters": one_of("with-iv-bits", "without-iv-bits"),
+}
 TIME_OR_NULL = or_null(number(63))
 SET_FIELDS = {
     "activated_at": TIME_OR_NULL, "archived_at": TIME_OR_NULL, "created_at": number(63), "deleted_at": TIME_OR_NULL,
-    "description": text, "kek_id": hex_of(16), "key_destroyed_at": TIME_OR_NULL, "key_id": hex_of(*range(1, 256)),
-    "key_label": text, "proof": {"digest": hex_of(32), "wrapped": WRAPPED_32},
+    "description": text, "kek_id": hex_of(16), "key_destroyed_at": TIME_OR_NULL, "key_id": KEY_ID,
+    "key_label": text, "mac_key_id": or_null(KEY_ID), "proof": {"digest": hex_of(32), "wrapped": WRAPPED_32},
     "state": one_of("staged", "active", "archived", "deleted"),
     "token": {"alias": text, "label": text, "serial": text}, "version": number(32),
-    "wrap": {"algorithm": one_of(1), "iv": one_of("caller"), "max_plaintext": number(32)},
+    "wrap": By("algorithm", {1: GCM_FIELDS, 2: {"algorithm": one_of(2), "max_plaintext": number(32)}}),
     "wrapped_ring_key": or_null(WRAPPED_32),
 }
 SETTINGS_FIELDS = {
@@ -402,6 +413,11 @@ class RingReader:
         return body
 
     def fields(self, schema, value):
+        if isinstance(schema, By):
+            named = value.get(schema.field) if type(value) is dict else None
+            self.refuse("F-37", type(named) is not int or named not in schema.choices)
+            schema = schema.choices.get(named) if type(named) is int else None
+            return value if schema is None else self.fields(schema, value)
         if isinstance(schema, dict):
             self.refuse("F-37", type(value) is not dict or value.keys() != schema.keys())
             return {name: self.fields(schema.get(name, lambda v: v), v) for name, v in value.items()}
@@ -427,7 +443,19 @@ class RingReader:
             self.refuse("F-42", s["state"] == "archived" and not archived)
             self.refuse("F-42", s["state"] == "deleted" and activated and not archived)
             self.refuse("F-42", deleted != (s["state"] == "deleted") or (destroyed and not deleted))
+            self.check_profile(s)
             self.refuse("F-43", (s["wrapped_ring_key"] is None) != (s["state"] == "deleted"))
+
+    def check_profile(self, s: dict) -> None:
+        kek = self.kek_of(s, bytes(16))
+        self.refuse("F-59", kek.iv == "caller" and kek.iv_bytes == 16)
+        self.refuse("F-59", (s["mac_key_id"] is None) != (kek.algorithm == GCM))
+        for wrapped in (s["proof"]["wrapped"], s["wrapped_ring_key"]):
+            self.refuse("F-59", wrapped is not None and len(wrapped) // 2 != wrapped_key_size(kek))
+
+    def kek_of(self, s: dict, ring_id: bytes) -> Kek:
+        """The set's key, as the set says that it wraps."""
+        return replace(self.find(bytes.fromhex(s["kek_id"]), ring_id, s["version"]), **{"iv": "", **s["wrap"]})
 
     def check_settings(self, settings: dict) -> None:
         staleness, hard_limit = settings["max_staleness"], settings["usage_hard_limit"]
@@ -440,10 +468,9 @@ class RingReader:
         for s in sorted(body["sets"], key=lambda s: s["state"] != "active"):
             if s["wrapped_ring_key"] is None:
                 continue
-            kek = self.find(bytes.fromhex(s["kek_id"]), bytes.fromhex(body["ring_id"]), s["version"])
-            wrapped = bytes.fromhex(s["wrapped_ring_key"])
+            kek = self.kek_of(s, bytes.fromhex(body["ring_id"]))
             try:
-                keys.append(unwrap(kek, len(wrapped) - 48, wrapped, ring_key_aad(kek)))
+                keys.append(unwrap_key(kek, bytes.fromhex(s["wrapped_ring_key"]), ring_key_aad(kek)))
             except InvalidTag:
                 raise Refused("RingTampered", "F-46") from None
             check_proof(kek, bytes.fromhex(s["proof"]["wrapped"]), bytes.fromhex(s["proof"]["digest"]))
@@ -457,45 +484,8 @@ class RingReader:
 
 def check_proof(kek: Kek, wrapped: bytes, digest: bytes) -> None:
     try:
-        proof = unwrap(kek, len(wrapped) - 48, wrapped, proof_aad(kek))
-    except InvalidTag:
+        proof = unwrap_key(kek, wrapped, proof_aad(kek))
+    except (InvalidTag, ValueError):
         raise Refused("WrongKey", "F-49") from None
     if hashlib.sha256(proof).digest() != digest:
         raise Refused("WrongKey", "F-49")
-
-
-# ---- files with a ring, sections 6.5 and 6.6 -------------------------------------------------------------------------
-
-
-def export_file(generation: int, mac: bytes, body: str) -> str:
-    return f"hsmseal-ring 1 {generation} {mac.hex()}\n{body}"
-
-
-def read_export(content: str) -> tuple[int, bytes, str]:
-    """The generation, the mac and the body, which is not read yet."""
-    line = re.fullmatch(r"hsmseal-ring 1 ([1-9][0-9]*) ([0-9a-f]{64})\n(\{.*\})", content, re.S)
-    if line is None or int(line[1]) >= 1 << 63:
-        raise Refused("Format", "F-54")
-    return int(line[1]), bytes.fromhex(line[2]), line[3]
-
-
-@dataclass(frozen=True)
-class Pin:
-    ring_id: bytes
-    generation: int
-    mac: bytes
-    key_check: bytes
-
-
-def pin_file(pin: Pin) -> str:
-    return (f"hsmseal-pin 1\nring {pin.ring_id.hex()}\ngeneration {pin.generation}\nmac {pin.mac.hex()}\n"
-            f"key {pin.key_check.hex()}\n")
-
-
-def read_pin(content: str) -> Pin:
-    lines = re.fullmatch(
-        r"hsmseal-pin 1\nring ([0-9a-f]{32})\ngeneration ([1-9][0-9]*)\nmac ([0-9a-f]{64})\nkey ([0-9a-f]{64})\n",
-        content)
-    if lines is None or int(lines[2]) >= 1 << 63:
-        raise CallerError("F-55")
-    return Pin(bytes.fromhex(lines[1]), int(lines[2]), bytes.fromhex(lines[3]), bytes.fromhex(lines[4]))

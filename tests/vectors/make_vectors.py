@@ -17,15 +17,18 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True  # the source tree stays as it is
 
+from cases_audit import audit_faults, audit_vectors, check_audit_fault, check_audit_log, read_audit
 from cases_common import DELETED, K1, KEKS, RING_ID, find_envelope_kek, find_ring_kek
 from cases_envelopes import CONTEXTS, INVALID_CONTEXTS, Fault, envelope_faults, rewrap_cases, valid_recipes
 from cases_following import FOLLOWED, export_faults, export_vectors, following_faults, pin_faults, pin_vectors
 from cases_rings import proof_vectors, ring_chain, ring_faults
+from hsmseal_files import Pin, export_file, pin_file, read_export, read_pin
 from hsmseal_format import (
-    HEADER, MAX_SECRET, TAG, CallerError, Kek, Pin, Reader, Recipe, Refused, RingReader, check_proof, check_raw_context,
-    encode_context, export_file, key_check, payload_aad, payload_info, payload_keys, pin_file, read_export, read_pin,
-    rewrap, seal, seeded, to_text, token_aad, wrap_aad,
+    HEADER, MAX_SECRET, TAG, CallerError, Reader, Recipe, Refused, RingReader, check_proof, check_raw_context,
+    encode_context, key_check, payload_aad, payload_info, payload_keys, rewrap, seal, seeded, to_text, token_aad,
+    wrap_aad,
 )
+from hsmseal_wrap import CBC_HMAC, Kek, iv_size, mac_input
 
 
 # ---- making ----------------------------------------------------------------------------------------------------------
@@ -72,8 +75,8 @@ def invalid_entry(fault: Fault) -> dict:
     return {**entry, "sole": is_sole(entry, read_fault)}
 
 
-def rewrapped_entry(name: str, before: Recipe, target: Kek, iv_bytes: int) -> dict:
-    iv = seeded(name + ": new iv", iv_bytes)
+def rewrapped_entry(name: str, before: Recipe, target: Kek) -> dict:
+    iv = seeded(name + ": new iv", iv_size(target))
     sealed = seal(before)
     return {
         "name": name, "before_kek": KEKS.index(before.kek), "after_kek": KEKS.index(target),
@@ -87,7 +90,8 @@ def make() -> dict:
     rings = {entry["name"]: entry for entry in chain}
     return {
         "keks": [{"kek": k.key.hex(), "kek_id": k.kek_id.hex(), "ring_id": k.ring_id.hex(), "version": k.version,
-                  "max_plaintext": k.max_plaintext} for k in KEKS],
+                  "max_plaintext": k.max_plaintext, "algorithm": k.algorithm, "iv_bytes": iv_size(k),
+                  "mac_key": k.mac_key.hex()} for k in KEKS],
         "valid": [valid_entry(r) for r in valid_recipes()],
         "invalid": [invalid_entry(fault) for fault in envelope_faults()],
         "rewrapped": [rewrapped_entry(*case) for case in rewrap_cases()],
@@ -103,6 +107,8 @@ def make() -> dict:
         "invalid_exports": export_faults(rings),
         "pins": pin_vectors(rings),
         "invalid_pins": pin_faults(rings),
+        "audit_logs": audit_vectors(),
+        "invalid_audit_logs": [{**entry, "sole": is_sole(entry, read_audit)} for entry in audit_faults()],
     }
 
 
@@ -183,7 +189,8 @@ def check_entry(section: str, entry: dict, rings: dict[str, dict]) -> None:
         "invalid_rings": lambda: read_ring(entry, rings), "followed": lambda: read_followed(entry, rings),
         "proofs": lambda: read_proof(entry), "exports": lambda: read_exported(entry, rings),
         "invalid_exports": lambda: read_export(entry["content"]), "pins": lambda: read_pinned(entry),
-        "invalid_pins": lambda: read_pin(entry["content"]), "keks": lambda: None,
+        "invalid_pins": lambda: read_pin(entry["content"]), "audit_logs": lambda: check_audit_log(entry),
+        "invalid_audit_logs": lambda: check_audit_fault(entry), "keks": lambda: None,
     }
     if section.startswith("invalid") or entry.get("error"):
         expect_refusal(entry, readers[section])
@@ -224,10 +231,11 @@ def check(path: str) -> int:
 def open_sealed(path: str) -> int:
     """Opens what another implementation sealed under one software key, whatever version its headers name."""
     given = json.loads(sys.stdin.read() if path == "-" else Path(path).read_text())
-    kek, kek_id, ring_id = (bytes.fromhex(given[name]) for name in ("kek", "kek_id", "ring_id"))
+    kek, kek_id, ring_id, mac_key = (bytes.fromhex(given[name]) for name in ("kek", "kek_id", "ring_id", "mac_key"))
+    profile = {"algorithm": given["algorithm"], "iv_bytes": given["iv_bytes"], "mac_key": mac_key}
     faults = 0 if given["envelopes"] else 1
     for entry in given["envelopes"]:
-        reader = Reader(ring_id, lambda version: Kek(kek, kek_id, ring_id, version, MAX_SECRET))
+        reader = Reader(ring_id, lambda version: Kek(kek, kek_id, ring_id, version, MAX_SECRET, **profile))
         try:
             secret = reader.open(bytes.fromhex(entry["sealed"]), bytes.fromhex(entry["context"]))
             fault = "" if secret == bytes.fromhex(entry["secret"]) else "another secret"
@@ -252,6 +260,9 @@ def explain(r: Recipe) -> str:
             lines.append(f"{'' if at else label:<17}{shown[at : at + 64]:<24}  {'' if at else note}".rstrip())
 
     line("KEK", r.kek.key)
+    cbc = r.kek.algorithm == CBC_HMAC
+    if cbc:
+        line("MAC key", r.kek.mac_key)
     line("kek_id", r.kek.kek_id)
     line("ring_id", r.kek.ring_id)
     line("context", r.context)
@@ -259,7 +270,10 @@ def explain(r: Recipe) -> str:
     flags = sealed[6]
     if r.suite == 1:
         line("data key", r.data_key_bytes())
-        line("wrap AAD", wrap_aad(1, 1, r.kek))
+        line("wrap AAD", wrap_aad(1, r.kek.algorithm, r.kek))
+        if cbc:
+            line("MAC input", mac_input(wrap_aad(1, CBC_HMAC, r.kek), sealed[HEADER : HEADER + 16],
+                                        sealed[HEADER + 16 : HEADER + 48]))
         line("HKDF info", payload_info(1, r.kek.ring_id))
         line("payload key", payload_keys(r.data_key_bytes(), 1, r.kek.ring_id)[0])
         line("payload AAD", payload_aad(1, flags, r.kek.ring_id, r.context))
@@ -270,7 +284,7 @@ def explain(r: Recipe) -> str:
     fields = [(4, "magic"), (1, "suite"), (1, "algorithm"), (1, "flags"), (1, "zero"), (4, "ring_id"), (4, "version")]
     fields += [(2, "W"), (len(r.iv()), "IV")]
     if r.suite == 1:
-        fields += [(32, "wrapped key"), (16, "tag"), (32, "commitment"), (12, "nonce")]
+        fields += [(32, "wrapped key"), (32, "MAC") if cbc else (16, "tag"), (32, "commitment"), (12, "nonce")]
     at = 0
     for size, label in [*fields, (len(sealed) - sum(s for s, _ in fields) - TAG, "ciphertext"), (TAG, "tag")]:
         notes = {"ring_id": "its first 4 bytes", "W": f"{width} bytes follow as wrapped bytes"}
@@ -295,8 +309,8 @@ def document(path: str, vectors_path: str) -> int:
     names = {e["name"]: e for entries in vectors.values() for e in entries if "name" in e}
     rules = re.findall(r"^\* \*\*(F-\d+)\*\* (.*?)\n  Shown by (.*?)\.$", text, re.M | re.S)
     faults = [] if rules else ["no rules"]
-    if [number for number, _, _ in rules] != [f"F-{i + 1}" for i in range(len(rules))]:
-        faults.append("the rules are not numbered 1, 2, 3 ...")
+    if sorted(int(number[2:]) for number, _, _ in rules) != list(range(1, len(rules) + 1)):
+        faults.append("the rules are not numbered 1, 2, 3 ..., each number once")
     unnamed = {(e["must"], name) for name, e in names.items() if "must" in e}
     for rule, words, shown in rules:
         if words.count("MUST") != 1:
@@ -312,9 +326,9 @@ def document(path: str, vectors_path: str) -> int:
     musts = re.sub(r'"[A-Z ]*"', "", text).count("MUST")
     if musts != len(rules):
         faults.append(f"{musts} MUSTs and {len(rules)} rules")
-    example = re.search(r"^```console\n\$ [^\n]* show (\S+)\n(.*?)\n```$", text, re.M | re.S)
-    recipe = next((r for r in valid_recipes() if example and r.name == example[1]), None)
-    if recipe is None or example[2] != explain(recipe):
+    examples = re.findall(r"^```console\n\$ [^\n]* show (\S+)\n(.*?)\n```$", text, re.M | re.S)
+    recipes = {r.name: r for r in valid_recipes()}
+    if not examples or any(name not in recipes or shown != explain(recipes[name]) for name, shown in examples):
         faults.append("section 7 is not what show prints")
     for fault in faults:
         print(fault, file=sys.stderr)

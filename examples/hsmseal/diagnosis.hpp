@@ -1,0 +1,33 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include <hsmseal/pkcs11_session.hpp>
+#include <hsmseal/probe.hpp>
+
+#include "findings.hpp"
+#include "host_file.hpp"
+
+namespace tool {
+
+/// Loads a token's driver.
+/// @returns null if it does not run; why not is among the findings then.
+[[nodiscard]] std::shared_ptr<hsmseal::Pkcs11Module> diagnose_driver(const HostFile& host, const HostToken& token,
+                                                                     Findings& findings);
+
+/// Finds the token and logs in, with one C_Login at most.
+/// @returns a session that keeps the login; nothing if that does not work.
+[[nodiscard]] std::optional<hsmseal::Pkcs11Session> diagnose_token(const std::shared_ptr<hsmseal::Pkcs11Module>& module,
+                                                                   const HostToken& token, Findings& findings);
+
+/// What a probe showed, in a few findings.
+void diagnose_probe(const hsmseal::ProbeReport& report, const HostToken& token, Findings& findings);
+
+/// The ring of this host: its store, its pin, its sets' keys, its audit log.
+void diagnose_ring(const HostFile& host, Findings& findings);
+
+/// How findings call a token.
+[[nodiscard]] inline std::string name_of(const HostToken& token) { return fmt::format("token '{}'", token.alias); }
+
+}  // namespace tool

@@ -1,0 +1,165 @@
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+
+#include <poll.h>
+#include <pty.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "support/catch.hpp"
+
+#include "cli/scene.hpp"
+
+namespace hsmseal::test {
+namespace {
+
+/// A command with a terminal of its own, at which the test sits.
+class Terminal {
+ public:
+  Terminal(const Scene& scene, const std::string& command) {
+    const std::string conf = scene.tokens().conf().string();
+    child_ = ::forkpty(&terminal_, nullptr, nullptr, nullptr);
+    REQUIRE(child_ >= 0);
+    if (child_ != 0) return;
+    ::setenv("SOFTHSM2_CONF", conf.c_str(), 1);
+    const std::string path = std::filesystem::path{HSMSEAL_TOOL}.parent_path().string() + ":" + std::getenv("PATH");
+    ::setenv("PATH", path.c_str(), 1);
+    if (::chdir(scene.folder().c_str()) == 0) ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+    ::_exit(127);
+  }
+  Terminal(const Terminal&) = delete;
+  Terminal& operator=(const Terminal&) = delete;
+  ~Terminal() {
+    if (child_ > 0) {
+      ::kill(child_, SIGKILL);
+      ::waitpid(child_, nullptr, 0);
+    }
+    ::close(terminal_);
+  }
+
+  /// Reads what the terminal shows until this stands there.
+  void wait_for(const std::string& text) {
+    while (shown_.find(text, seen_) == std::string::npos) {
+      INFO("waiting for '" << text << "', shown so far: " << shown_);
+      REQUIRE(read_some());
+    }
+    seen_ = shown_.find(text, seen_) + text.size();
+  }
+
+  void type(const std::string& text) {
+    REQUIRE(::write(terminal_, text.data(), text.size()) == static_cast<ssize_t>(text.size()));
+  }
+
+  /// Everything that it ever showed; the command must end.
+  const std::string& all() {
+    while (read_some()) {
+    }
+    return shown_;
+  }
+
+  int exit_code() {
+    all();
+    int status = 0;
+    REQUIRE(::waitpid(child_, &status, 0) == child_);
+    child_ = 0;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+
+ private:
+  bool read_some() {
+    pollfd ready{terminal_, POLLIN, 0};
+    constexpr int kPatience = 60'000;  // milliseconds
+    if (::poll(&ready, 1, kPatience) != 1) return false;
+    char piece[512];
+    const ssize_t got = ::read(terminal_, piece, sizeof piece);
+    if (got <= 0) return false;
+    shown_.append(piece, static_cast<std::size_t>(got));
+    return true;
+  }
+
+  pid_t child_ = 0;
+  int terminal_ = -1;
+  std::string shown_;
+  std::size_t seen_ = 0;
+};
+
+void bind_with_prompt(Scene& scene) {
+  scene.write("hsmseal.json",
+              Scene::host_file_of(R"("driver": "softhsm2", "select": {"label": "hsm1"}, "pin": {"prompt": true})",
+                                  R"(, "store": "sqlite:ring.db", "ring_pin": "ring.pin")"));
+}
+
+}  // namespace
+
+TEST_CASE("a PIN that is typed is asked for once and does not show") {
+  Scene scene;
+  bind_with_prompt(scene);
+  Terminal terminal{scene, "hsmseal ring create --token hsm1 && stty -a"};
+  terminal.wait_for("PIN of token 'hsm1': ");
+  terminal.type(scene.tokens().pin("hsm1") + "\n");
+  terminal.wait_for("set 1: active");
+  const std::string& all = terminal.all();
+  CHECK(all.find(scene.tokens().pin("hsm1")) == std::string::npos);
+  CHECK(all.find("PIN of token", all.find("PIN of token") + 1) == std::string::npos);
+  CHECK(all.find(" echo ") != std::string::npos);  // the terminal is as it was
+  CHECK(terminal.exit_code() == 0);
+}
+
+TEST_CASE("an interrupt at the prompt leaves the terminal with its echo") {
+  Scene scene;
+  bind_with_prompt(scene);
+  Terminal terminal{scene,
+                    "trap '' INT; (trap - INT; exec hsmseal ring create --token hsm1); echo ended with $?; stty -a"};
+  terminal.wait_for("PIN of token 'hsm1': ");
+  terminal.type("98765432\x03");
+  terminal.wait_for("ended with 130");
+  const std::string& all = terminal.all();
+  CHECK(all.find(" echo ") != std::string::npos);
+  CHECK(all.find("98765432") == std::string::npos);
+  CHECK_FALSE(scene.exists("ring.pin"));
+}
+
+TEST_CASE("a secret is not shown on a terminal unless it is forced to, and is typed without echo") {
+  Scene scene;
+  scene.write_host_file();
+  scene.prepare("hsmseal ring create --token hsm1");
+  Terminal typing{scene, "hsmseal seal --no-context --text -o sealed"};
+  typing.wait_for("secret to be sealed: ");
+  typing.type("hunter2\n");
+  CHECK(typing.exit_code() == 0);
+  CHECK(typing.all().find("hunter2") == std::string::npos);
+
+  Terminal refused{scene, "hsmseal open --no-context sealed"};
+  refused.wait_for("hsmseal: a secret is not written to a terminal");
+  CHECK(refused.exit_code() == 2);
+  CHECK(refused.all().find("hunter2") == std::string::npos);
+
+  Terminal binary{scene, "hsmseal seal --no-context hsm1.pin"};
+  binary.wait_for("hsmseal: an envelope in bytes is not written to a terminal");
+  CHECK(binary.exit_code() == 2);
+
+  Terminal forced{scene, "hsmseal open --no-context sealed --force"};
+  forced.wait_for("hunter2");
+  CHECK(forced.exit_code() == 0);
+}
+
+TEST_CASE("what cannot be undone is done when the version is typed again, and only then") {
+  Scene scene;
+  scene.write_host_file();
+  scene.prepare("hsmseal ring create --token hsm1 --max-staleness 1ms --removal-grace 2ms --quarantine 2ms");
+  scene.prepare("hsmseal ring add --token hsm1");
+  Terminal wrong{scene, "hsmseal ring remove 1 --without-census"};
+  wrong.wait_for("type the version again (or give --confirm): ");
+  wrong.type("2\n");
+  wrong.wait_for("version 1 was not confirmed; nothing was changed");
+  CHECK(wrong.exit_code() == 2);
+  Terminal right{scene, "hsmseal ring remove 1 --without-census"};
+  right.wait_for("type the version again (or give --confirm): ");
+  right.type("1\n");
+  right.wait_for("set 1: deleted");
+  CHECK(right.exit_code() == 0);
+}
+
+}  // namespace hsmseal::test
