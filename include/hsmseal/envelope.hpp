@@ -99,6 +99,9 @@ class HSMSEAL_API EnvelopeEncryptor {
   /// @throws as open().
   /// Blocking: one unwrap and one wrap (four token calls).
   [[nodiscard]] Bytes rewrap(ByteView sealed) const;
+  /// rewrap() of an envelope that is sure to open in its context: the secret is decrypted on the host, and wiped. With
+  /// Suite::Token as reseal().
+  [[nodiscard]] Bytes rewrap(ByteView sealed, ContextView context) const;
   /// rewrap() for the text form.
   [[nodiscard]] std::string rewrap_text(std::string_view sealed) const;
 

@@ -1,6 +1,7 @@
 #include <hsmseal/envelope.hpp>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -190,6 +191,29 @@ auto telling_refusals(const RingCore& ring, const ConnectedSet& set, const Work&
   }
 }
 
+/// Moves the data key to the active set.
+/// @param context  if given, the payload must open in it.
+Bytes rewrapped(RingCore& ring, Envelope envelope, const std::optional<ContextView>& context) {
+  const ConnectedSet old_set = ring.named_by_envelope(envelope.ring_prefix, envelope.version);
+  const SecretBytes data_key = telling_refusals(ring, old_set, [&] {
+    SecretBytes unwrapped = unwrap_data_key(old_set, envelope);
+    const PayloadKey payload_key{unwrapped, envelope.suite, old_set.ring()};
+    payload_key.check_commitment(envelope);
+    if (context) {
+      SecretBytes secret = payload_key.decrypt(envelope, *context);
+      if (envelope.padded) static_cast<void>(without_padding(std::move(secret)));
+    }
+    return unwrapped;
+  });
+  const WrappedKey key = wrap_data_key(ring, data_key);
+  envelope.algorithm = key.set.set().key.profile.algorithm;
+  envelope.version = key.set.set().version;
+  envelope.wrapped = key.wrapped;
+  Bytes moved = wire::write(envelope);
+  ring.tell(Event::Kind::Rewrapped, key.set.set());
+  return moved;
+}
+
 }  // namespace
 
 EnvelopeEncryptor::EnvelopeEncryptor(KeyRing ring, EnvelopeOptions options)
@@ -227,25 +251,20 @@ SecretBytes EnvelopeEncryptor::open(ByteView sealed, ContextView context) const 
 
 Bytes EnvelopeEncryptor::rewrap(ByteView sealed) const {
   const Deadline deadline{options_.deadline};
-  Envelope envelope = wire::read(sealed);
-  RingCore& ring = *ring_.core_;
-  const ConnectedSet old_set = ring.named_by_envelope(envelope.ring_prefix, envelope.version);
+  const Envelope envelope = wire::read(sealed);
   if (envelope.suite == Suite::Token) {
+    static_cast<void>(ring_.core_->named_by_envelope(envelope.ring_prefix, envelope.version));
     throw InvalidArgumentError(
         "an envelope sealed in the token has no data key to rewrap; use reseal() with its context");
   }
-  const SecretBytes data_key = telling_refusals(ring, old_set, [&] {
-    SecretBytes unwrapped = unwrap_data_key(old_set, envelope);
-    PayloadKey{unwrapped, envelope.suite, old_set.ring()}.check_commitment(envelope);
-    return unwrapped;
-  });
-  const WrappedKey key = wrap_data_key(ring, data_key);
-  envelope.algorithm = key.set.set().key.profile.algorithm;
-  envelope.version = key.set.set().version;
-  envelope.wrapped = key.wrapped;
-  Bytes moved = wire::write(envelope);
-  ring.tell(Event::Kind::Rewrapped, key.set.set());
-  return moved;
+  return rewrapped(*ring_.core_, envelope, std::nullopt);
+}
+
+Bytes EnvelopeEncryptor::rewrap(ByteView sealed, ContextView context) const {
+  const Deadline deadline{options_.deadline};
+  const Envelope envelope = wire::read(sealed);
+  if (envelope.suite == Suite::Token) return reseal(sealed, context);
+  return rewrapped(*ring_.core_, envelope, context);
 }
 
 Bytes EnvelopeEncryptor::reseal(ByteView sealed, ContextView context) const {

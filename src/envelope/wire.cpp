@@ -92,6 +92,18 @@ Envelope read(ByteView sealed) {
   return envelope;
 }
 
+std::optional<Start> read_start(ByteView start) {
+  if (start.size() < kStartBytes || !is_sealed(start)) return std::nullopt;
+  Reader reader{start};
+  constexpr std::size_t kSuiteAlgorithmFlagsAndZero = 4;
+  static_cast<void>(reader.take(kMagic.size() + kSuiteAlgorithmFlagsAndZero));
+  Start read;
+  std::ranges::copy(reader.take(read.ring_prefix.size()), read.ring_prefix.begin());
+  read.version = reader.number(4);
+  if (read.version == 0) return std::nullopt;
+  return read;
+}
+
 Bytes write(const Envelope& envelope) {
   core::Binding bytes{kMagic};
   bytes.append(static_cast<std::uint8_t>(envelope.suite))

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstddef>
+#include <optional>
 
 #include <hsmseal/envelope_header.hpp>
 
@@ -28,6 +29,16 @@ struct Envelope {
 /// The one place where offsets of untrusted bytes are touched.
 /// @throws FormatError
 [[nodiscard]] Envelope read(ByteView sealed);
+
+/// What the first kStartBytes of an envelope say, whatever stands behind them.
+struct Start {
+  std::array<std::byte, 4> ring_prefix{};
+  Version version = 0;  ///< never 0
+};
+inline constexpr std::size_t kStartBytes = 18;
+
+/// @returns nothing if they are not the beginning of an envelope.
+[[nodiscard]] std::optional<Start> read_start(ByteView start);
 
 [[nodiscard]] Bytes write(const Envelope& envelope);
 

@@ -168,7 +168,7 @@ void SessionCloser::operator()(soci::session* session) const noexcept {
 }
 
 Connection::Connection(const Location& location, std::chrono::milliseconds timeout, IfMissing if_missing,
-                       CallDeadline* deadline) {
+                       CallDeadline* deadline, Schema schema) {
   try {
     session_ = open_session(location, timeout, if_missing, deadline);
   } catch (const soci::soci_error& error) {
@@ -184,7 +184,7 @@ Connection::Connection(const Location& location, std::chrono::milliseconds timeo
       *session_ << fmt::format(fmt::runtime(statement), fmt::arg("timeout", timeout.count()),
                                fmt::arg("half", timeout.count() / 2));
     }
-    bring_up_to_date(*session_, *dialect_);
+    if (schema == Schema::Hsmseal) bring_up_to_date(*session_, *dialect_);
   } catch (const soci::soci_error& error) {
     throw StoreError(fmt::format("{}: the tables cannot be used: {}", described(location),
                                  reason_of_failure(error.get_error_message(), location)));

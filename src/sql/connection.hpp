@@ -20,6 +20,12 @@ enum class IfMissing : std::uint8_t {
   Refuse,  ///< it was there before
 };
 
+/// Whose tables are used.
+enum class Schema : std::uint8_t {
+  Hsmseal,       ///< those of a ring's store, which are made or brought up to date
+  Applications,  ///< others, which are left as they are
+};
+
 /// Takes back what was not committed, and closes.
 struct SessionCloser {
   CallDeadline* deadline = nullptr;  ///< if it watches the session
@@ -29,10 +35,11 @@ struct SessionCloser {
 /// One session with the database. A session in which a call failed is closed, not used again.
 class Connection {
  public:
-  /// Connects, and brings the tables up to date.
+  /// Connects.
   /// @param deadline  watches it until it is closed; nothing, if there is no limit. Retained.
   /// @throws StoreError
-  Connection(const Location& location, std::chrono::milliseconds timeout, IfMissing if_missing, CallDeadline* deadline);
+  Connection(const Location& location, std::chrono::milliseconds timeout, IfMissing if_missing, CallDeadline* deadline,
+             Schema schema);
 
   [[nodiscard]] soci::session& session() noexcept { return *session_; }
   [[nodiscard]] const Dialect& dialect() const noexcept { return *dialect_; }

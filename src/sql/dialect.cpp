@@ -15,6 +15,11 @@ constexpr Dialect kSqlite{
     .count_schema_table = "select count(*) from sqlite_master where type = 'table' and name = 'hsmseal_schema'",
     .clock = "select cast(strftime('%s', 'now') as integer) * 1000 + cast(substr(strftime('%f', 'now'), 4) as integer)",
     .has_server = false,
+    .skip_locked = {},
+    .as_bytes = "cast({} as blob)",
+    .to_hex = "hex({})",
+    .from_hex = {},
+    .bytes_literal = "x'{}'",
     .on_connect = {"pragma busy_timeout = {timeout}", "pragma synchronous = full"},
 };
 
@@ -25,6 +30,10 @@ constexpr Dialect kPostgresql{
     .count_schema_table = "select count(to_regclass('hsmseal_schema'))",
     .clock = "select cast(floor(extract(epoch from clock_timestamp()) * 1000) as bigint)",
     .has_server = true,
+    .skip_locked = " for update skip locked",
+    .to_hex = "encode({}, 'hex')",
+    .from_hex = "decode({}, 'hex')",
+    .bytes_literal = "decode('{}', 'hex')",
     // Whatever the server's defaults are: losing a race must show as no row updated, what was committed must be on
     // disk, and a host that froze in a transaction must let go of its lock before others stop waiting for it.
     .on_connect = {"set statement_timeout = {timeout}", "set lock_timeout = {timeout}",
@@ -39,6 +48,12 @@ constexpr Dialect kSqlServer{
     .count_schema_table = "select count(object_id('hsmseal_schema', 'U'))",
     .clock = "select datediff_big(millisecond, '1970-01-01', sysutcdatetime())",
     .has_server = true,
+    .first_rows = "offset 0 rows fetch next {} rows only",
+    .skip_locked = {},
+    .as_text = "cast({} as nvarchar(max))",
+    .to_hex = "convert(varchar(max), {}, 2)",
+    .from_hex = "convert(varbinary(max), {}, 2)",
+    .bytes_literal = "0x{}",
     .on_connect = {"set lock_timeout {timeout}", "set xact_abort on", "set transaction isolation level read committed"},
 };
 

@@ -11,7 +11,7 @@
 
 #include <hsmseal/error.hpp>
 
-#include "sql/connection.hpp"
+#include "sql/limited_connection.hpp"
 #include "sql/of_process.hpp"
 #include "sql/tables.hpp"
 
@@ -38,25 +38,13 @@ struct Unanswered {
 };
 
 /// The connection, and what it takes to use it.
-struct Link {
-  Link(const sql::Location& location, const SqlOptions& options, bool used) : was_there(used) {
-    if (location.backend == sql::Backend::Postgresql) deadline.emplace(2 * options.timeout);
-  }
-  Link(const Link&) = delete;
-  Link& operator=(const Link&) = delete;
-  ~Link() {
-    // Its thread has been started if there is a connection, so that nothing is thrown.
-    if (!connection) return;
-    const CallDeadline::Call closing{limit()};
-    connection.reset();
-  }
-  [[nodiscard]] CallDeadline* limit() { return deadline ? &*deadline : nullptr; }
+struct Link : sql::LimitedConnection {
+  Link(const sql::Location& location, const SqlOptions& options, bool used)
+      : LimitedConnection(location, options.timeout), was_there(used) {}
 
   std::mutex mutex;
-  std::atomic<bool> in_use = false;      ///< for a child, which cannot ask the mutex
-  std::optional<CallDeadline> deadline;  ///< of PostgreSQL
-  std::unique_ptr<Connection> connection;
-  bool was_there;  ///< the database has been used: if its file is missing now, it is not to be made
+  std::atomic<bool> in_use = false;  ///< for a child, which cannot ask the mutex
+  bool was_there;                    ///< the database has been used: if its file is missing now, it is not to be made
 };
 
 /// A call on the link, while it lives; one at a time.
@@ -87,7 +75,6 @@ class SqlRingStore final : public RingStore {
 
  private:
   Link& link();
-  [[nodiscard]] std::string reason_of(const soci::soci_error& error, Link& at) const;
   Connection& connected(Link& at) const;
   template <typename Work>
   auto call(std::string_view what, Retry retry, const Work& work);
@@ -113,18 +100,12 @@ Link& SqlRingStore::link() {
   });
 }
 
-std::string SqlRingStore::reason_of(const soci::soci_error& error, Link& at) const {
-  if (at.deadline && at.deadline->passed()) {
-    return fmt::format("it did not answer within {} ms", 2 * options_.timeout.count());
-  }
-  return reason_of_failure(error.get_error_message(), location_);
-}
-
 Connection& SqlRingStore::connected(Link& at) const {
   if (at.connection && !at.connection->in_place()) at.connection.reset();
   if (!at.connection) {
-    at.connection = std::make_unique<Connection>(location_, options_.timeout,
-                                                 at.was_there ? IfMissing::Refuse : IfMissing::Make, at.limit());
+    at.connection =
+        std::make_unique<Connection>(location_, options_.timeout, at.was_there ? IfMissing::Refuse : IfMissing::Make,
+                                     at.limit(), sql::Schema::Hsmseal);
     at.was_there = true;
   }
   return *at.connection;
@@ -141,7 +122,7 @@ auto SqlRingStore::call(std::string_view what, Retry retry, const Work& work) {
     try {
       return work(connected(at));
     } catch (const soci::soci_error& error) {
-      const auto reason = reason_of(error, at);
+      const auto reason = at.reason_of(error, location_);
       at.connection.reset();
       // Not after a wait for somebody's lock, which would be as long a second time.
       if (retried && Clock::now() - begin < options_.timeout / 2) continue;
@@ -226,7 +207,7 @@ bool SqlRingStore::swap(Connection& at, const std::optional<RingHead>& expected,
     // PostgreSQL's ODBC driver has said yes to a commit of a connection that was dead.
     if (tables.newest() == record) return true;
   } catch (const soci::soci_error& error) {
-    throw Unanswered{reason_of(error, link())};
+    throw Unanswered{link().reason_of(error, location_)};
   } catch (const StoreError& error) {
     throw Unanswered{error.what()};
   }
@@ -287,7 +268,7 @@ bool SqlRingStore::find_out(const std::optional<RingHead>& expected, const RingR
     try {
       fate = fate_of(connected(at), options_.ring, expected, record);
     } catch (const soci::soci_error& error) {
-      obstacle = reason_of(error, at);
+      obstacle = at.reason_of(error, location_);
       at.connection.reset();
     } catch (const StoreError& error) {
       at.connection.reset();
