@@ -57,11 +57,11 @@ struct RewrapProgress {
 
 /// A row that could not be moved. It holds what it held.
 struct RowError {
-  std::string key;      ///< Row::key
-  ErrorCode code;       ///< Error::code()
-  std::string message;  ///< Error::what()
-  /// If the store did not keep what it was given, and did not take this back: what the row held before. Keep it.
-  Bytes old_value = {};
+  std::string key;       ///< Row::key
+  ErrorCode code;        ///< Error::code()
+  std::string message;   ///< Error::what()
+  Bytes old_value = {};  ///< if the store did not keep what it was given, and did not take this back: what the row held
+                         ///< before. Keep it
 };
 
 /// What a run came to.

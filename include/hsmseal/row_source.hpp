@@ -56,8 +56,8 @@ struct RowChange {
 
 /// How many rows there are of each kind.
 struct HSMSEAL_API RowCensus {
-  /// How much of a value add() needs to see, in bytes of an envelope and in characters of its text form.
-  static constexpr std::size_t kStartBytes = 18, kStartCharacters = 29;
+  static constexpr std::size_t kStartBytes = 18;       ///< how much of an envelope add() needs to see
+  static constexpr std::size_t kStartCharacters = 29;  ///< the same of its text form
 
   /// Counts rows by the beginning of their values.
   /// @param start  the first kStartBytes of an envelope, or kStartCharacters of a text, or more; all of a shorter one.
