@@ -236,10 +236,10 @@ tests() {
 stage_demo() { sh examples/with_tokens.sh "$build/examples/rotate_credentials"; }
 # The matrix of tokens has a table to show.
 stage_test() {
-  tests "$build" -LE "debian|matrix"
+  tests "$build" -LE "debian|matrix|long"
   ctest --test-dir "$build" --verbose --no-tests=error -L matrix
 }
-stage_soak() { HSMSEAL_SOAK=1 ctest --test-dir "$build" --verbose --no-tests=error -L soak; }
+stage_soak() { HSMSEAL_SOAK=1 ctest --test-dir "$build" --verbose --no-tests=error -L "soak|long"; }
 
 # Medians of one run: times on a shared machine say little by themselves.
 stage_bench() {
