@@ -36,14 +36,6 @@ std::uint8_t* writable(std::span<std::byte> bytes) { return reinterpret_cast<std
 
 Buffer buffer(ByteView bytes) { return {raw(bytes), raw(bytes) + bytes.size()}; }
 
-std::unique_ptr<Botan::AEAD_Mode> aes256_gcm(Botan::Cipher_Dir direction, ByteView key, ByteView nonce, ByteView aad) {
-  auto mode = Botan::AEAD_Mode::create_or_throw("AES-256/GCM", direction);
-  mode->set_key(raw(key), key.size());
-  mode->set_associated_data(raw(aad), aad.size());
-  mode->start(raw(nonce), nonce.size());
-  return mode;
-}
-
 /// Runs all but the end of `text` through the cipher in place, so that large secrets never lie in memory that is not
 /// ours; Botan wants the end in a buffer of its own. @returns where the end starts.
 std::size_t process_in_place(Botan::AEAD_Mode& mode, std::span<std::byte> text) {
@@ -102,30 +94,68 @@ SecretBytes hkdf_expand_sha256(ByteView key, ByteView info, std::size_t size) {
   return out;
 }
 
-void aes256_gcm_encrypt(ByteView key, ByteView nonce, ByteView aad, std::span<std::byte> text,
-                        std::span<std::byte, kTagBytes> tag) {
-  auto mode = aes256_gcm(kEncryption, key, nonce, aad);
-  const auto rest = text.subspan(process_in_place(*mode, text));
-  Buffer end = buffer(rest);
-  mode->finish(end);
+/// Botan has an object for each direction; one that is not used is not made.
+struct Aes256Gcm::Modes {
+  using Mode = std::unique_ptr<Botan::AEAD_Mode>;
+
+  explicit Modes(ByteView aes_key) : key(aes_key) {}
+
+  Botan::AEAD_Mode& start(Mode& mode, Botan::Cipher_Dir direction, ByteView nonce, ByteView aad) {
+    if (!mode) {
+      mode = Botan::AEAD_Mode::create_or_throw("AES-256/GCM", direction);
+      mode->set_key(raw(key.view()), key.size());
+    }
+    mode->set_associated_data(raw(aad), aad.size());
+    mode->start(raw(nonce), nonce.size());
+    return *mode;
+  }
+
+  SecretBytes key;
+  Mode encryption;
+  Mode decryption;
+  Buffer end;
+};
+
+Aes256Gcm::Aes256Gcm(ByteView key) : modes_(std::make_unique<Modes>(key)) {}
+Aes256Gcm::Aes256Gcm(Aes256Gcm&& other) noexcept = default;
+Aes256Gcm& Aes256Gcm::operator=(Aes256Gcm&& other) noexcept = default;
+Aes256Gcm::~Aes256Gcm() = default;
+
+void Aes256Gcm::encrypt(ByteView nonce, ByteView aad, std::span<std::byte> text, std::span<std::byte, kTagBytes> tag) {
+  Botan::AEAD_Mode& mode = modes_->start(modes_->encryption, kEncryption, nonce, aad);
+  const auto rest = text.subspan(process_in_place(mode, text));
+  Buffer& end = modes_->end;
+  end.assign(raw(rest), raw(rest) + rest.size());
+  mode.finish(end);
   copy_out(rest, end.data());
   copy_out(tag, end.data() + rest.size());
 }
 
-bool aes256_gcm_decrypt(ByteView key, ByteView nonce, ByteView aad, std::span<std::byte> text,
+bool Aes256Gcm::decrypt(ByteView nonce, ByteView aad, std::span<std::byte> text,
                         std::span<const std::byte, kTagBytes> tag) {
-  auto mode = aes256_gcm(kDecryption, key, nonce, aad);
-  const auto rest = text.subspan(process_in_place(*mode, text));
-  Buffer end = buffer(rest);
+  Botan::AEAD_Mode& mode = modes_->start(modes_->decryption, kDecryption, nonce, aad);
+  const auto rest = text.subspan(process_in_place(mode, text));
+  Buffer& end = modes_->end;
+  end.assign(raw(rest), raw(rest) + rest.size());
   end.insert(end.end(), raw(tag), raw(tag) + tag.size());
   try {
-    mode->finish(end);
+    mode.finish(end);
   } catch (const Botan::Invalid_Authentication_Tag&) {
     Botan::secure_scrub_memory(text.data(), text.size());
     return false;
   }
   copy_out(rest, end.data());
   return true;
+}
+
+void aes256_gcm_encrypt(ByteView key, ByteView nonce, ByteView aad, std::span<std::byte> text,
+                        std::span<std::byte, kTagBytes> tag) {
+  Aes256Gcm{key}.encrypt(nonce, aad, text, tag);
+}
+
+bool aes256_gcm_decrypt(ByteView key, ByteView nonce, ByteView aad, std::span<std::byte> text,
+                        std::span<const std::byte, kTagBytes> tag) {
+  return Aes256Gcm{key}.decrypt(nonce, aad, text, tag);
 }
 
 void aes256_cbc_encrypt(ByteView key, ByteView iv, std::span<std::byte> text) {

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstddef>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -37,11 +38,32 @@ template <std::size_t N>
 /// @param size  at most 255 * 32.
 [[nodiscard]] SecretBytes hkdf_expand_sha256(ByteView key, ByteView info, std::size_t size);
 
-/// AES-256-GCM (NIST SP 800-38D), with a nonce of 12 bytes for whatever is encrypted on the host; encrypts `text` in place and writes the tag.
+/// AES-256-GCM (NIST SP 800-38D) under one key, for many messages with nonces of 12 bytes: the key is expanded once.
+///
+/// Thread safety: none; one for each thread.
+class Aes256Gcm {
+ public:
+  /// @param key  kKeyBytes. Not retained; what is made of it is wiped with the object.
+  explicit Aes256Gcm(ByteView key);
+  Aes256Gcm(Aes256Gcm&& other) noexcept;
+  Aes256Gcm& operator=(Aes256Gcm&& other) noexcept;
+  ~Aes256Gcm();
+
+  /// Encrypts `text` in place and writes the tag.
+  void encrypt(ByteView nonce, ByteView aad, std::span<std::byte> text, std::span<std::byte, kTagBytes> tag);
+
+  /// Decrypts `text` in place. @returns false if the tag does not match; `text` is wiped then.
+  [[nodiscard]] bool decrypt(ByteView nonce, ByteView aad, std::span<std::byte> text,
+                             std::span<const std::byte, kTagBytes> tag);
+
+ private:
+  struct Modes;
+  std::unique_ptr<Modes> modes_;
+};
+
+/// Aes256Gcm for one message.
 void aes256_gcm_encrypt(ByteView key, ByteView nonce, ByteView aad, std::span<std::byte> text,
                         std::span<std::byte, kTagBytes> tag);
-
-/// Decrypts `text` in place. @returns false if the tag does not match; `text` is wiped then.
 [[nodiscard]] bool aes256_gcm_decrypt(ByteView key, ByteView nonce, ByteView aad, std::span<std::byte> text,
                                       std::span<const std::byte, kTagBytes> tag);
 

@@ -156,6 +156,28 @@ TEST_CASE("AES-256-GCM gives back texts of all lengths") {
   CHECK(tags.size() == 106);
 }
 
+TEST_CASE("one object of AES-256-GCM does what a new one for each message does, also after a refusal") {
+  crypto::Aes256Gcm gcm{kKey};
+  for (std::size_t round = 0; round < 40; ++round) {
+    const std::size_t size = round * 37 % 200;
+    const Bytes nonce = counting(12 + round);
+    const ByteView nonce_view = ByteView{nonce}.last(12);
+    const Bytes aad = counting(round % 3 * 10);
+    const Sealed expected = seal(kKey, nonce_view, aad, counting(size));
+    Sealed sealed{counting(size)};
+    gcm.encrypt(nonce_view, aad, sealed.text, sealed.tag);
+    CHECK(sealed.text == expected.text);
+    CHECK(sealed.tag == expected.tag);
+    if (round % 4 == 0) {
+      Bytes refused = sealed.text;
+      CHECK_FALSE(gcm.decrypt(kNonce, test::with_flipped_bit(aad.empty() ? kKey : aad, 0), refused, sealed.tag));
+      CHECK(refused == Bytes(size));
+    }
+    CHECK(gcm.decrypt(nonce_view, aad, sealed.text, sealed.tag));
+    CHECK(sealed.text == counting(size));
+  }
+}
+
 TEST_CASE("a text whose tag does not match is refused and wiped") {
   const Bytes aad = counting(20);
   for (const std::size_t size : {0U, 1U, 15U, 16U, 33U, 5000U}) {
