@@ -98,7 +98,7 @@ quietly() {
 
 library_packages="g++ cmake ninja-build pkg-config libfmt-dev libp11-kit-dev nlohmann-json3-dev libcli11-dev softhsm2
   libsoci-dev libboost-dev libpq-dev libsqlite3-dev unixodbc-dev"
-test_packages="catch2 opensc python3 python3-cryptography ccache"
+test_packages="catch2 opensc python3 python3-cryptography"
 packages=$library_packages
 case $goal in demo | tool) tested= ;; *) tested=yes ;; esac
 [ -z "$tested" ] || packages="$packages $test_packages opencryptoki git postgresql odbc-postgresql libsqliteodbc"
@@ -207,7 +207,7 @@ configure() {
 }
 
 stage_configure() {
-  set -- -DCMAKE_BUILD_TYPE=RelWithDebInfo
+  set -- -DCMAKE_BUILD_TYPE=Release
   if [ -n "$tested" ]; then
     set -- "$@" -DHSMSEAL_BUILD_TESTS=ON
   elif [ ! -f "$build/CMakeCache.txt" ]; then
@@ -304,8 +304,7 @@ build_in_debian13() {
     opencryptoki
   rm -rf "$build/exchange"
   mkdir "$build/exchange"
-  quietly in_debian13 cmake -S /repository -B /build -G Ninja -DCMAKE_BUILD_TYPE=Release -DHSMSEAL_WERROR=$strict \
-    -DCMAKE_CXX_COMPILER_LAUNCHER=ccache
+  quietly in_debian13 cmake -S /repository -B /build -G Ninja -DCMAKE_BUILD_TYPE=Release -DHSMSEAL_WERROR=$strict
   in_debian13 cmake --build /build --parallel "$cores" --target "$@"
 }
 

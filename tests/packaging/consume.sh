@@ -32,9 +32,7 @@ case $way in
   *)
     # Where hsmseal is built as a part of the application, all its cells share one folder, and with it the objects.
     folder=$work/$way-$linkage-$component
-    if [ "$way" != find_package ]; then
-      folder=$work/$way
-    fi
+    [ "$way" = find_package ] || folder=$work/built_in
     shared=OFF
     [ "$linkage" = static ] || shared=ON
     quietly cmake -S "$source/tests/packaging/consumer" -B "$folder" -G Ninja -DCMAKE_BUILD_TYPE=Release -DWAY="$way" \
