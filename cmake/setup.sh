@@ -10,7 +10,7 @@
 # and for those who change it, each in a build of its own:
 #
 #   sh cmake/setup.sh soak       test's long ones at full length: hundreds of kills, an hour of faults
-#   sh cmake/setup.sh bench      what hsmseal costs on top of a token, and how it scales; no test
+#   sh cmake/setup.sh bench      how fast hsmseal is against token and cipher, and how it scales; no test
 #   sh cmake/setup.sh docs       the reference of the public headers, where a warning is an error
 #   sh cmake/setup.sh lint       clang-format and clang-tidy
 #   sh cmake/setup.sh asan       clang with AddressSanitizer and UndefinedBehaviorSanitizer
@@ -104,7 +104,6 @@ case $goal in demo | tool) tested= ;; *) tested=yes ;; esac
 [ -z "$tested" ] || packages="$packages $test_packages opencryptoki git postgresql odbc-postgresql libsqliteodbc"
 for one in $stages; do
   case $one in
-    bench) packages="$packages libbenchmark-dev" ;;
     docs) packages="$packages doxygen" ;;
     format) packages="$packages clang-format-14" ;;
     lint) packages="$packages clang-format-14 clang-tidy-14" ;;
@@ -241,12 +240,15 @@ stage_test() {
 }
 stage_soak() { HSMSEAL_SOAK=1 ctest --test-dir "$build" --verbose --no-tests=error -L "soak|long"; }
 
-# Medians of one run: times on a shared machine say little by themselves.
+# Ratios of one run: times on a shared machine say little by themselves.
 stage_bench() {
   configure "$build/bench" -DCMAKE_BUILD_TYPE=Release -DHSMSEAL_BUILD_BENCHMARKS=ON
-  cmake --build "$build/bench" --parallel "$cores" --target token_bench
-  sh examples/with_tokens.sh "$build/bench/tests/token_bench" --benchmark_enable_random_interleaving=true \
-    --benchmark_repetitions=15 --benchmark_min_time=0.1 --benchmark_report_aggregates_only=true
+  cmake --build "$build/bench" --parallel "$cores" --target speed_bench growth_bench
+  figures=$(cd "$build" && pwd)/bench.json
+  rm -f "$figures"
+  sh examples/with_tokens.sh "$build/bench/tests/speed_bench" "$figures"
+  "$build/bench/tests/growth_bench" "$figures"
+  echo "$figures"
 }
 
 stage_docs() { cmake --build "$build" --target docs; }

@@ -2,16 +2,25 @@
 
 #include <chrono>
 #include <cstddef>
+#include <memory>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <hsmseal/context.hpp>
+#include <hsmseal/data_key_policy.hpp>
+#include <hsmseal/envelope_batch.hpp>
 #include <hsmseal/envelope_header.hpp>
 #include <hsmseal/export.hpp>
 #include <hsmseal/key_ring.hpp>
 #include <hsmseal/secret_bytes.hpp>
 
 namespace hsmseal {
+
+namespace envelope {
+class DataKeys;
+}
 
 /// Whether the size of an envelope shows the size of its secret.
 class HSMSEAL_API Padding {
@@ -37,12 +46,19 @@ class HSMSEAL_API Padding {
 struct EnvelopeOptions {
   Suite suite = Suite::DataKey;       ///< where secrets are encrypted: on the host or in the token
   Padding padding = Padding::none();  ///< how much the sizes of envelopes tell
-  /// How long one operation may wait for tokens, see Deadline; more than 0. Not for the ring's store, which has timeouts
-  /// of its own.
+  /// How long one operation, or one batch, may wait for tokens, see Deadline; more than 0. Not for the ring's store,
+  /// which has timeouts of its own.
   std::chrono::milliseconds deadline{10'000};
+  /// How many secrets share a data key. Suite::Token has none, and takes per_secret() alone.
+  DataKeyPolicy data_keys = DataKeyPolicy::per_secret();
+  /// With DataKeyPolicy::reuse(): how many data keys are kept that were opened, so that the token is not asked for them
+  /// again, at most 2^20; those that were not used for longest go first. 0: none.
+  std::size_t opened_data_keys = 1'024;
 };
 
 /// Seals secrets under the ring's active credential set, and opens those of every set.
+///
+/// Copies share the data keys that they reuse.
 ///
 /// Thread safety: const members may run concurrently.
 /// Blocking: seal, open, rewrap and reseal call the token, and wait for sessions, recoveries and other threads at most
@@ -52,10 +68,11 @@ struct EnvelopeOptions {
 class HSMSEAL_API EnvelopeEncryptor {
  public:
   /// @param ring  shared with the caller: what changes through its other handles changes here.
-  /// @throws InvalidArgumentError  the deadline is not above 0.
+  /// @throws InvalidArgumentError  an option is out of its bounds.
   explicit EnvelopeEncryptor(KeyRing ring, EnvelopeOptions options = {});
 
-  /// Seals a secret under a data key of its own (Suite::DataKey) or in the token (Suite::Token).
+  /// Seals a secret under a data key (Suite::DataKey), of its own or not as EnvelopeOptions::data_keys says, or in the
+  /// token (Suite::Token).
   ///
   /// @param secret   0 to kMaxSecretBytes bytes; with Suite::Token at most WrapProfile::max_plaintext. Not retained.
   /// @param context  what the envelope is bound to. Not retained.
@@ -64,7 +81,7 @@ class HSMSEAL_API EnvelopeEncryptor {
   /// @throws InvalidArgumentError  the secret is too long, or Suite::Token and the active set wraps with Aes256CbcHmac,
   ///         which is for data keys alone.
   ///
-  /// Blocking: one wrap (two token calls; four with Aes256CbcHmac).
+  /// Blocking: one wrap (two token calls; four with Aes256CbcHmac), or none where a data key is reused.
   [[nodiscard]] Bytes seal(ByteView secret, ContextView context) const;
 
   /// seal() for text columns: "hse1." and base64url without padding.
@@ -84,12 +101,31 @@ class HSMSEAL_API EnvelopeEncryptor {
   /// @throws what KeyRing::refresh() throws: the set is not known here, and the store was asked for news.
   /// @throws OpenError             altered data, wrong context or key: deliberately not told apart.
   ///
-  /// Blocking: one unwrap (two token calls; four with Aes256CbcHmac).
+  /// Blocking: one unwrap (two token calls; four with Aes256CbcHmac), or none if the data key is kept.
   /// Conformance: trusts the token to refuse a wrapped key whose tag is wrong; a MAC is compared on the host.
   [[nodiscard]] SecretBytes open(ByteView sealed, ContextView context) const;
 
   /// open() for the text form.
   [[nodiscard]] SecretBytes open_text(std::string_view sealed, ContextView context) const;
+
+  /// Seals many secrets, as seal() does each of them: with a data key for each by as many threads as the set's wrapper
+  /// serves at once (KeyWrapper::concurrency()).
+  ///
+  /// @returns a result for each item, in their order. One that fails does not stop the others.
+  /// @throws nothing but std::bad_alloc: what seal() throws is the item's.
+  ///
+  /// Blocking: as seal() for each, until EnvelopeOptions::deadline for all of them: those that no time was left for have
+  /// a TokenUnavailableError.
+  [[nodiscard]] std::vector<SealResult> seal_many(std::span<const SealItem> items) const;
+
+  /// Opens many envelopes, as open() does each of them, but asks the token once for each data key, however many of them
+  /// share it. The threads are as with seal_many().
+  ///
+  /// @returns a result for each item, in their order. One that fails does not stop the others.
+  /// @throws nothing but std::bad_alloc: what open() throws is the item's.
+  ///
+  /// Blocking: one unwrap for each data key that is not kept, with the deadline of seal_many().
+  [[nodiscard]] std::vector<OpenResult> open_many(std::span<const OpenItem> items) const;
 
   /// Moves an envelope to the active set, whatever its algorithm: the data key is unwrapped and wrapped again, the
   /// payload bytes stay the same.
@@ -123,6 +159,7 @@ class HSMSEAL_API EnvelopeEncryptor {
  private:
   KeyRing ring_;
   EnvelopeOptions options_;
+  std::shared_ptr<envelope::DataKeys> data_keys_;  ///< null with DataKeyPolicy::per_secret()
 };
 
 }  // namespace hsmseal

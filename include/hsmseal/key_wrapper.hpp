@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <vector>
@@ -41,6 +42,9 @@ struct HSMSEAL_API KeyWrapper {
   /// @throws OpenError  altered bytes, other associated data, another key, another size: not told apart.
   /// @throws TokenError, WrongKeyError, KeyNotFoundError  as wrap().
   [[nodiscard]] virtual SecretBytes unwrap(ByteView wrapped, ByteView aad) = 0;
+
+  /// How many calls it serves at once, at least 1, for the threads of a batch. One in front of another passes that on.
+  [[nodiscard]] virtual std::size_t concurrency() const { return 1; }
 };
 
 /// Makes keys for a ring and connects to them.

@@ -14,6 +14,11 @@ namespace hsmseal::core {
 class Binding {
  public:
   explicit Binding(std::string_view label) { append(bytes_of(label)); }
+  /// Builds it in the memory of `buffer`, whatever is in it.
+  Binding(std::string_view label, Bytes buffer) : bytes_(std::move(buffer)) {
+    bytes_.clear();
+    append(bytes_of(label));
+  }
 
   Binding& append(ByteView bytes) {
     bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());

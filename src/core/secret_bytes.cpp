@@ -1,6 +1,8 @@
 #include <hsmseal/secret_bytes.hpp>
 
+#include <array>
 #include <atomic>
+#include <bit>
 #include <cstring>
 #include <memory_resource>
 #include <mutex>
@@ -68,15 +70,88 @@ SecretPool& secret_pool() {
   return *pool;
 }
 
+/// Blocks come in few sizes, so that one that is given back fits the next secret.
+constexpr std::size_t kSmallest = 32;
+constexpr auto kSizes = static_cast<std::size_t>(std::bit_width(kLargestPooled / kSmallest));
+
+constexpr std::size_t size_class(std::size_t size) noexcept {
+  return size <= kSmallest ? 0 : static_cast<std::size_t>(std::bit_width((size - 1) / kSmallest));
+}
+
+std::byte* take_from_pool(std::size_t size) {
+  SecretPool& pool = secret_pool();
+  const std::scoped_lock lock{pool.mutex};
+  return static_cast<std::byte*>(pool.pool.allocate(size, alignof(std::byte)));
+}
+
+void give_to_pool(std::byte* block, std::size_t size) noexcept {
+  SecretPool& pool = secret_pool();
+  const std::scoped_lock lock{pool.mutex};
+  pool.pool.deallocate(block, size, alignof(std::byte));
+}
+
+/// Wiped blocks that a thread keeps for its next secrets, so that threads that open many do not wait for each other.
+class ThreadsBlocks {
+ public:
+  ThreadsBlocks() = default;
+  ThreadsBlocks(const ThreadsBlocks&) = delete;
+  ThreadsBlocks& operator=(const ThreadsBlocks&) = delete;
+  ~ThreadsBlocks() {
+    state_ = State::Over;
+    for (std::size_t size = 0; size < kSizes; ++size) {
+      for (std::size_t i = 0; i < counts_[size]; ++i) give_to_pool(blocks_[size][i], kSmallest << size);
+    }
+  }
+
+  /// This thread's; null at its end, when its other objects may still have secrets.
+  static ThreadsBlocks* get() {
+    if (state_ == State::Over) return nullptr;
+    thread_local ThreadsBlocks blocks;
+    return &blocks;
+  }
+
+  /// @returns null if there is none of this size.
+  std::byte* take(std::size_t size) noexcept { return counts_[size] == 0 ? nullptr : blocks_[size][--counts_[size]]; }
+
+  /// @returns false if there are enough of this size.
+  bool keep(std::byte* block, std::size_t size) noexcept {
+    if (counts_[size] == kKept) return false;
+    blocks_[size][counts_[size]++] = block;
+    return true;
+  }
+
+ private:
+  static constexpr std::size_t kKept = 8;
+  enum class State { Usable, Over };
+  static thread_local State state_;
+
+  std::array<std::array<std::byte*, kKept>, kSizes> blocks_{};
+  std::array<std::size_t, kSizes> counts_{};
+};
+
+constinit thread_local ThreadsBlocks::State ThreadsBlocks::state_ = State::Usable;
+
+std::byte* allocate(std::size_t size) {
+  if (size > kLargestPooled) return take_from_pool(size);
+  const std::size_t its_class = size_class(size);
+  ThreadsBlocks* const own = ThreadsBlocks::get();
+  std::byte* const block = own != nullptr ? own->take(its_class) : nullptr;
+  return block != nullptr ? block : take_from_pool(kSmallest << its_class);
+}
+
+/// @param memory  wiped.
+void deallocate(std::byte* memory, std::size_t size) noexcept {
+  if (size > kLargestPooled) return give_to_pool(memory, size);
+  const std::size_t its_class = size_class(size);
+  ThreadsBlocks* const own = ThreadsBlocks::get();
+  if (own == nullptr || !own->keep(memory, its_class)) give_to_pool(memory, kSmallest << its_class);
+}
+
 }  // namespace
 
 SecretBytes::SecretBytes(std::size_t size) : size_(size), capacity_(size) {
   if (size == 0) return;
-  SecretPool& pool = secret_pool();
-  {
-    const std::scoped_lock lock{pool.mutex};
-    data_ = static_cast<std::byte*>(pool.pool.allocate(size, alignof(std::byte)));
-  }
+  data_ = allocate(size);
   std::memset(data_, 0, size);
 }
 
@@ -104,9 +179,7 @@ SecretBytes::~SecretBytes() { release(); }
 void SecretBytes::release() noexcept {
   if (data_ == nullptr) return;
   platform::wipe(data_, capacity_);
-  SecretPool& pool = secret_pool();
-  const std::scoped_lock lock{pool.mutex};
-  pool.pool.deallocate(data_, capacity_, alignof(std::byte));
+  deallocate(data_, capacity_);
 }
 
 void SecretBytes::truncate(std::size_t size) noexcept {

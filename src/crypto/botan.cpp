@@ -1,6 +1,7 @@
 #include "crypto/crypto.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <stdexcept>
@@ -11,7 +12,6 @@
 #include <botan/exceptn.h>
 #include <botan/hash.h>
 #include <botan/hex.h>
-#include <botan/kdf.h>
 #include <botan/mac.h>
 #include <botan/mem_ops.h>
 #include <botan/system_rng.h>
@@ -48,6 +48,34 @@ std::size_t process_in_place(Botan::AEAD_Mode& mode, std::span<std::byte> text) 
 void copy_out(std::span<std::byte> to, const std::uint8_t* from) {
   std::transform(from, from + to.size(), to.begin(), [](std::uint8_t b) { return std::byte{b}; });
 }
+
+constexpr std::size_t kBlockBytes = 32;
+constexpr std::size_t kMostExpanded = 255 * kBlockBytes;
+
+template <typename Value>
+struct WipedAtEnd {
+  WipedAtEnd() = default;
+  WipedAtEnd(const WipedAtEnd&) = delete;
+  WipedAtEnd& operator=(const WipedAtEnd&) = delete;
+  ~WipedAtEnd() { Botan::secure_scrub_memory(&value, sizeof value); }
+  Value value{};
+};
+
+/// A key in an object that goes on to be used with others. At the end one of zeros takes its place: clear() would give
+/// memory back to a pool of the whole process, and the next key would have to ask for it.
+class KeyedMac {
+ public:
+  KeyedMac(Botan::MessageAuthenticationCode& mac, ByteView key) : mac_(mac) { mac.set_key(raw(key), key.size()); }
+  KeyedMac(const KeyedMac&) = delete;
+  KeyedMac& operator=(const KeyedMac&) = delete;
+  ~KeyedMac() {
+    constexpr std::array<std::uint8_t, kKeyBytes> kZeros{};
+    mac_.set_key(kZeros.data(), kZeros.size());
+  }
+
+ private:
+  Botan::MessageAuthenticationCode& mac_;
+};
 
 void aes256_cbc(Botan::Cipher_Dir direction, ByteView key, ByteView iv, std::span<std::byte> text) {
   auto mode = Botan::Cipher_Mode::create_or_throw("AES-256/CBC/NoPadding", direction);
@@ -86,66 +114,119 @@ Digest hmac_sha256(ByteView key, ByteView data) {
 }
 
 SecretBytes hkdf_expand_sha256(ByteView key, ByteView info, std::size_t size) {
-  auto kdf = Botan::KDF::create_or_throw("HKDF-Expand(SHA-256)");
-  // Vectors are what derive_key() takes in Botan 2 and 3 alike.
-  const Buffer derived = kdf->derive_key(size, buffer(key), Buffer{}, buffer(info));
   SecretBytes out{size};
-  copy_out(out.writable(), derived.data());
+  hkdf_expand_sha256(key, info, out.writable());
   return out;
 }
 
-/// Botan has an object for each direction; one that is not used is not made.
-struct Aes256Gcm::Modes {
-  using Mode = std::unique_ptr<Botan::AEAD_Mode>;
+// Written out because Botan's object for it allocates at each use, under a lock of the whole process.
+void hkdf_expand_sha256(ByteView key, ByteView info, std::span<std::byte> out) {
+  if (out.size() > kMostExpanded) throw std::invalid_argument("HKDF-Expand makes at most 255 blocks");
+  thread_local const auto mac = Botan::MessageAuthenticationCode::create_or_throw("HMAC(SHA-256)");
+  WipedAtEnd<std::array<std::uint8_t, kBlockBytes>> block;
+  const KeyedMac keyed{*mac, key};
+  std::uint8_t counter = 0;
+  for (std::span<std::byte> rest = out; !rest.empty();) {
+    if (counter != 0) mac->update(block.value.data(), block.value.size());
+    mac->update(raw(info), info.size());
+    mac->update(++counter);
+    mac->final(block.value.data());
+    const std::size_t size = std::min(rest.size(), block.value.size());
+    copy_out(rest.first(size), block.value.data());
+    rest = rest.subspan(size);
+  }
+}
 
-  explicit Modes(ByteView aes_key) : key(aes_key) {}
+// ---- AES-GCM --------------------------------------------------------------------------------------------------------
 
-  Botan::AEAD_Mode& start(Mode& mode, Botan::Cipher_Dir direction, ByteView nonce, ByteView aad) {
-    if (!mode) {
-      mode = Botan::AEAD_Mode::create_or_throw("AES-256/GCM", direction);
-      mode->set_key(raw(key.view()), key.size());
-    }
-    mode->set_associated_data(raw(aad), aad.size());
-    mode->start(raw(nonce), nonce.size());
+struct Aes256GcmEncryption::Mode {
+  explicit Mode(Botan::Cipher_Dir direction) : aead(Botan::AEAD_Mode::create_or_throw("AES-256/GCM", direction)) {}
+
+  /// The mode of an object, which is made when it is first used.
+  static Mode& of(std::unique_ptr<Mode>& mode, Botan::Cipher_Dir direction) {
+    if (!mode) mode = std::make_unique<Mode>(direction);
     return *mode;
   }
 
-  SecretBytes key;
-  Mode encryption;
-  Mode decryption;
+  void start(ByteView nonce, ByteView aad) const {
+    aead->set_associated_data(raw(aad), aad.size());
+    aead->start(raw(nonce), nonce.size());
+  }
+
+  const std::unique_ptr<Botan::AEAD_Mode> aead;
   Buffer end;
 };
 
-Aes256Gcm::Aes256Gcm(ByteView key) : modes_(std::make_unique<Modes>(key)) {}
+Aes256GcmEncryption::Aes256GcmEncryption() noexcept = default;
+Aes256GcmEncryption::Aes256GcmEncryption(Aes256GcmEncryption&& other) noexcept = default;
+Aes256GcmEncryption& Aes256GcmEncryption::operator=(Aes256GcmEncryption&& other) noexcept = default;
+Aes256GcmEncryption::~Aes256GcmEncryption() = default;
+
+void Aes256GcmEncryption::set_key(ByteView key) { Mode::of(mode_, kEncryption).aead->set_key(raw(key), key.size()); }
+
+void Aes256GcmEncryption::clear() {
+  if (mode_) mode_->aead->clear();
+}
+
+void Aes256GcmEncryption::encrypt(ByteView nonce, ByteView aad, std::span<std::byte> text,
+                                  std::span<std::byte, kTagBytes> tag) {
+  Mode& mode = Mode::of(mode_, kEncryption);
+  mode.start(nonce, aad);
+  const auto rest = text.subspan(process_in_place(*mode.aead, text));
+  Buffer& end = mode.end;
+  end.assign(raw(rest), raw(rest) + rest.size());
+  mode.aead->finish(end);
+  copy_out(rest, end.data());
+  copy_out(tag, end.data() + rest.size());
+}
+
+Aes256GcmDecryption::Aes256GcmDecryption() noexcept = default;
+Aes256GcmDecryption::Aes256GcmDecryption(Aes256GcmDecryption&& other) noexcept = default;
+Aes256GcmDecryption& Aes256GcmDecryption::operator=(Aes256GcmDecryption&& other) noexcept = default;
+Aes256GcmDecryption::~Aes256GcmDecryption() = default;
+
+void Aes256GcmDecryption::set_key(ByteView key) {
+  Aes256GcmEncryption::Mode::of(mode_, kDecryption).aead->set_key(raw(key), key.size());
+}
+
+void Aes256GcmDecryption::clear() {
+  if (mode_) mode_->aead->clear();
+}
+
+bool Aes256GcmDecryption::decrypt(ByteView nonce, ByteView aad, std::span<std::byte> text,
+                                  std::span<const std::byte, kTagBytes> tag) {
+  auto& mode = Aes256GcmEncryption::Mode::of(mode_, kDecryption);
+  mode.start(nonce, aad);
+  const auto rest = text.subspan(process_in_place(*mode.aead, text));
+  Buffer& end = mode.end;
+  end.assign(raw(rest), raw(rest) + rest.size());
+  end.insert(end.end(), raw(tag), raw(tag) + tag.size());
+  try {
+    mode.aead->finish(end);
+  } catch (const Botan::Invalid_Authentication_Tag&) {
+    Botan::secure_scrub_memory(text.data(), text.size());
+    Botan::secure_scrub_memory(end.data(), end.size());
+    return false;
+  }
+  copy_out(rest, end.data());
+  Botan::secure_scrub_memory(end.data(), end.size());
+  return true;
+}
+
+Aes256Gcm::Aes256Gcm(ByteView key) : key_(key) {}
 Aes256Gcm::Aes256Gcm(Aes256Gcm&& other) noexcept = default;
 Aes256Gcm& Aes256Gcm::operator=(Aes256Gcm&& other) noexcept = default;
 Aes256Gcm::~Aes256Gcm() = default;
 
 void Aes256Gcm::encrypt(ByteView nonce, ByteView aad, std::span<std::byte> text, std::span<std::byte, kTagBytes> tag) {
-  Botan::AEAD_Mode& mode = modes_->start(modes_->encryption, kEncryption, nonce, aad);
-  const auto rest = text.subspan(process_in_place(mode, text));
-  Buffer& end = modes_->end;
-  end.assign(raw(rest), raw(rest) + rest.size());
-  mode.finish(end);
-  copy_out(rest, end.data());
-  copy_out(tag, end.data() + rest.size());
+  if (!encryption_) encryption_.emplace().set_key(key_.view());
+  encryption_->encrypt(nonce, aad, text, tag);
 }
 
 bool Aes256Gcm::decrypt(ByteView nonce, ByteView aad, std::span<std::byte> text,
                         std::span<const std::byte, kTagBytes> tag) {
-  Botan::AEAD_Mode& mode = modes_->start(modes_->decryption, kDecryption, nonce, aad);
-  const auto rest = text.subspan(process_in_place(mode, text));
-  Buffer& end = modes_->end;
-  end.assign(raw(rest), raw(rest) + rest.size());
-  end.insert(end.end(), raw(tag), raw(tag) + tag.size());
-  try {
-    mode.finish(end);
-  } catch (const Botan::Invalid_Authentication_Tag&) {
-    Botan::secure_scrub_memory(text.data(), text.size());
-    return false;
-  }
-  copy_out(rest, end.data());
-  return true;
+  if (!decryption_) decryption_.emplace().set_key(key_.view());
+  return decryption_->decrypt(nonce, aad, text, tag);
 }
 
 void aes256_gcm_encrypt(ByteView key, ByteView nonce, ByteView aad, std::span<std::byte> text,

@@ -1,32 +1,42 @@
 #pragma once
 
-#include <hsmseal/context.hpp>
+#include <span>
 
 #include "envelope/wire.hpp"
 
 namespace hsmseal::envelope {
 
-/// What a data key is for, src/FORMAT.md section 3: the payload's AES-256-GCM key and the commitment to it.
-class PayloadKey {
- public:
-  PayloadKey(const SecretBytes& data_key, Suite suite, const RingId& ring);
+/// The sizes of what a data key is made into, src/FORMAT.md section 3: the payload's AES-256-GCM key, then the
+/// commitment to it.
+inline constexpr std::size_t kDerivedBytes = wire::kDataKeyBytes + wire::kCommitmentBytes;
 
-  [[nodiscard]] ByteView commitment() const noexcept { return derived_.view().last(wire::kCommitmentBytes); }
+/// Makes both of a data key.
+void derive_payload_key(const SecretBytes& data_key, Suite suite, const RingId& ring,
+                        std::span<std::byte, kDerivedBytes> out);
+
+/// Both, wherever they lie. Refers to them.
+class PayloadKeyView {
+ public:
+  explicit PayloadKeyView(std::span<const std::byte, kDerivedBytes> derived) noexcept : derived_(derived) {}
+
+  [[nodiscard]] ByteView key() const noexcept { return derived_.first<wire::kDataKeyBytes>(); }
+  [[nodiscard]] ByteView commitment() const noexcept { return derived_.last<wire::kCommitmentBytes>(); }
 
   /// @throws OpenError  the envelope was sealed under another data key.
   void check_commitment(const wire::Envelope& envelope) const;
 
-  /// Encrypts; suite, flags and nonce are taken from `envelope`. @returns ciphertext and tag.
-  [[nodiscard]] Bytes encrypt(const wire::Envelope& envelope, ContextView context, SecretBytes secret) const;
+ private:
+  std::span<const std::byte, kDerivedBytes> derived_;
+};
 
-  /// @throws OpenError  altered, or another context.
-  [[nodiscard]] SecretBytes decrypt(const wire::Envelope& envelope, ContextView context) const;
+/// Both, of a data key that is used once.
+class PayloadKey {
+ public:
+  PayloadKey(const SecretBytes& data_key, Suite suite, const RingId& ring);
+
+  [[nodiscard]] PayloadKeyView view() const noexcept { return PayloadKeyView{derived_.view().first<kDerivedBytes>()}; }
 
  private:
-  [[nodiscard]] ByteView key() const noexcept { return derived_.view().first(wire::kDataKeyBytes); }
-  [[nodiscard]] Bytes aad(const wire::Envelope& envelope, ContextView context) const;
-
-  RingId ring_;
   SecretBytes derived_;
 };
 

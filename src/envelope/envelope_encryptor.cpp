@@ -12,42 +12,33 @@
 #include "core/binding.hpp"
 #include "core/wrap_rules.hpp"
 #include "crypto/crypto.hpp"
-#include "envelope/data_key.hpp"
+#include "envelope/batch.hpp"
+#include "envelope/data_keys.hpp"
 #include "envelope/padding.hpp"
+#include "envelope/payload.hpp"
 #include "envelope/text_form.hpp"
 #include "envelope/wire.hpp"
+#include "envelope/wrapped_key.hpp"
 #include "ring/ring_core.hpp"
 
 namespace hsmseal {
 namespace {
 
+using envelope::check_fits;
+using envelope::header_for;
+using envelope::Opening;
 using envelope::PayloadKey;
+using envelope::telling_refusals;
+using envelope::unwrap_data_key;
+using envelope::Workbench;
+using envelope::wrap_data_key;
+using envelope::WrappedKey;
 using ring::ConnectedSet;
 using ring::RingCore;
 using wire::Envelope;
 
 constexpr std::size_t kMaxTokenAadBytes = std::size_t{64} << 10;
-
-Envelope header_for(const ConnectedSet& set, Suite suite, bool padded) {
-  Envelope envelope;
-  envelope.suite = suite;
-  envelope.algorithm = set.set().key.profile.algorithm;
-  envelope.padded = padded;
-  std::ranges::copy(ByteView{set.ring().bytes}.first(envelope.ring_prefix.size()), envelope.ring_prefix.begin());
-  envelope.version = set.set().version;
-  return envelope;
-}
-
-/// Binds a wrapped data key to the envelope's kind, the ring and the set. src/FORMAT.md section 3.
-Bytes wrap_aad(const ConnectedSet& set, Suite suite) {
-  return core::Binding{core::kWrapLabel}
-      .append(static_cast<std::uint8_t>(suite))
-      .append(static_cast<std::uint8_t>(set.set().key.profile.algorithm))
-      .append(set.ring())
-      .append(set.set().version)
-      .append(set.set().key.kek_id)
-      .take();
-}
+constexpr std::size_t kMostOpenedDataKeys = std::size_t{1} << 20;
 
 /// Binds what the token itself sealed, context included.
 Bytes token_aad(const ConnectedSet& set, const Envelope& envelope, ContextView context) {
@@ -67,59 +58,27 @@ Bytes token_aad(const ConnectedSet& set, const Envelope& envelope, ContextView c
   return aad;
 }
 
-/// Runs `work` with the active set, and again if another set became active meanwhile: what is returned after a change
-/// of sets never names the older one.
-template <typename Work>
-auto with_active_set(RingCore& ring, const Work& work) {
-  for (;;) {
-    const ConnectedSet set = ring.active_for_sealing();
-    auto result = work(set);
-    if (ring.active_for_sealing().set().version == set.set().version) return result;
-  }
+void tell(const RingCore& ring, Event::Kind kind, const ConnectedSet& set) {
+  ring.tell(kind, set.ring(), set.set().version, set.set().key.token);
 }
-
-/// A provider's wrap result must have the size that its set's profile says, or the envelope could not be read again.
-void check_wrapped(const ConnectedSet& set, const Bytes& wrapped, std::size_t plain_size) {
-  const std::size_t due = plain_size + core::overhead(set.set().key.profile);
-  if (wrapped.size() == due) return;
-  throw WrongKeyError(fmt::format("the key wrapper of set {} returned {} bytes for {}, where its profile makes {}",
-                                  set.set().version, wrapped.size(), plain_size, due));
-}
-
-struct WrappedKey {
-  ConnectedSet set;
-  Bytes wrapped;
-};
 
 struct Sealed {
   ConnectedSet set;
   Bytes bytes;
 };
 
-WrappedKey wrap_data_key(RingCore& ring, const SecretBytes& data_key) {
-  return with_active_set(ring, [&](const ConnectedSet& set) {
-    Bytes wrapped = set.wrapper().wrap(data_key.view(), wrap_aad(set, Suite::DataKey));
-    check_wrapped(set, wrapped, data_key.size());
-    return WrappedKey{set, std::move(wrapped)};
-  });
-}
-
-Sealed seal_under_data_key(RingCore& ring, SecretBytes padded_secret, bool padded, ContextView context) {
+Sealed seal_under_data_key(RingCore& ring, Workbench::Secret secret, ContextView context) {
   const SecretBytes data_key = crypto::random_secret(wire::kDataKeyBytes);
-  const WrappedKey key = wrap_data_key(ring, data_key);
-  const PayloadKey payload_key{data_key, Suite::DataKey, key.set.ring()};
-  const auto nonce = crypto::random_array<wire::kNonceBytes>();
-  Envelope envelope = header_for(key.set, Suite::DataKey, padded);
-  envelope.wrapped = key.wrapped;
-  envelope.commitment = payload_key.commitment();
-  envelope.nonce = nonce;
-  const Bytes payload = payload_key.encrypt(envelope, context, std::move(padded_secret));
-  envelope.payload = payload;
-  return {key.set, wire::write(envelope)};
+  const WrappedKey wrapped = wrap_data_key(ring, data_key, Suite::DataKey);
+  const PayloadKey key{data_key, Suite::DataKey, wrapped.set.ring()};
+  Envelope envelope = header_for(wrapped.set, Suite::DataKey, secret.padded_size != secret.bytes.size());
+  envelope.wrapped = wrapped.wrapped;
+  envelope.commitment = key.view().commitment();
+  return {wrapped.set, seal_once(key.view(), envelope, wrapped.set.ring(), secret, context)};
 }
 
 Sealed seal_in_token(RingCore& ring, const SecretBytes& padded_secret, bool padded, ContextView context) {
-  return with_active_set(ring, [&](const ConnectedSet& set) {
+  return envelope::with_active_set(ring, [&](const ConnectedSet& set) {
     const WrapProfile& profile = set.set().key.profile;
     if (profile.algorithm != WrapAlgorithm::Aes256Gcm) {
       throw InvalidArgumentError(
@@ -134,61 +93,29 @@ Sealed seal_in_token(RingCore& ring, const SecretBytes& padded_secret, bool padd
                       "Suite::DataKey",
                       padded_secret.size(), most, set.set().key.token));
     }
-    Envelope envelope = header_for(set, Suite::Token, padded);
-    const Bytes sealed = set.wrapper().wrap(padded_secret.view(), token_aad(set, envelope, context));
-    check_wrapped(set, sealed, padded_secret.size());
+    Envelope header = header_for(set, Suite::Token, padded);
+    const Bytes sealed = set.wrapper().wrap(padded_secret.view(), token_aad(set, header, context));
+    envelope::check_wrapped(set, sealed, padded_secret.size());
     const std::size_t iv_size = core::iv_bytes(profile);
-    envelope.wrapped = ByteView{sealed}.first(iv_size);
-    envelope.payload = ByteView{sealed}.subspan(iv_size);
-    return Sealed{set, wire::write(envelope)};
+    header.wrapped = ByteView{sealed}.first(iv_size);
+    header.payload = ByteView{sealed}.subspan(iv_size);
+    return Sealed{set, wire::write(header)};
   });
 }
 
-/// What the set cannot have wrapped does not reach its token.
-void check_fits(const ConnectedSet& set, const Envelope& envelope) {
-  const WrapProfile& profile = set.set().key.profile;
-  const std::size_t due =
-      envelope.suite == Suite::Token ? core::iv_bytes(profile) : wire::kDataKeyBytes + core::overhead(profile);
-  const bool size_is_known = !set.set().key.proof.wrapped.empty();  // a token alone does not tell its IVs' size
-  if (envelope.algorithm != profile.algorithm || (size_is_known && envelope.wrapped.size() != due)) throw OpenError();
-}
-
-SecretBytes unwrap_data_key(const ConnectedSet& set, const Envelope& envelope) {
+SecretBytes open_in_token(const ConnectedSet& set, const Envelope& envelope, ContextView context) {
   check_fits(set, envelope);
-  SecretBytes data_key = set.wrapper().unwrap(envelope.wrapped, wrap_aad(set, envelope.suite));
-  if (data_key.size() != wire::kDataKeyBytes) throw OpenError();
-  return data_key;
+  if (envelope.payload.size() > set.set().key.profile.max_plaintext + wire::kTagBytes) throw OpenError();
+  Bytes sealed(envelope.wrapped.begin(), envelope.wrapped.end());
+  sealed.insert(sealed.end(), envelope.payload.begin(), envelope.payload.end());
+  SecretBytes secret = set.wrapper().unwrap(sealed, token_aad(set, envelope, context));
+  return envelope.padded ? envelope::without_padding(std::move(secret)) : std::move(secret);
 }
 
 SecretBytes open_with(const ConnectedSet& set, const Envelope& envelope, ContextView context) {
-  if (envelope.suite == Suite::Token) {
-    check_fits(set, envelope);
-    if (envelope.payload.size() > set.set().key.profile.max_plaintext + wire::kTagBytes) throw OpenError();
-    Bytes sealed(envelope.wrapped.begin(), envelope.wrapped.end());
-    sealed.insert(sealed.end(), envelope.payload.begin(), envelope.payload.end());
-    return set.wrapper().unwrap(sealed, token_aad(set, envelope, context));
-  }
-  const PayloadKey payload_key{unwrap_data_key(set, envelope), envelope.suite, set.ring()};
-  payload_key.check_commitment(envelope);
-  return payload_key.decrypt(envelope, context);
-}
-
-SecretBytes without_padding(SecretBytes secret) {
-  const auto size = envelope::size_without_padding(secret.view());
-  if (!size) throw OpenError();
-  secret.truncate(*size);
-  return secret;
-}
-
-/// Runs `work` and tells the observer if the envelope was refused.
-template <typename Work>
-auto telling_refusals(const RingCore& ring, const ConnectedSet& set, const Work& work) {
-  try {
-    return work();
-  } catch (const OpenError&) {
-    ring.tell(Event::Kind::OpenRefused, set.set());
-    throw;
-  }
+  if (envelope.suite == Suite::Token) return open_in_token(set, envelope, context);
+  const PayloadKey key{unwrap_data_key(set, envelope), envelope.suite, set.ring()};
+  return Opening{key.view()}.open(envelope, set.ring(), context);
 }
 
 /// Moves the data key to the active set.
@@ -197,20 +124,17 @@ Bytes rewrapped(RingCore& ring, Envelope envelope, const std::optional<ContextVi
   const ConnectedSet old_set = ring.named_by_envelope(envelope.ring_prefix, envelope.version);
   const SecretBytes data_key = telling_refusals(ring, old_set, [&] {
     SecretBytes unwrapped = unwrap_data_key(old_set, envelope);
-    const PayloadKey payload_key{unwrapped, envelope.suite, old_set.ring()};
-    payload_key.check_commitment(envelope);
-    if (context) {
-      SecretBytes secret = payload_key.decrypt(envelope, *context);
-      if (envelope.padded) static_cast<void>(without_padding(std::move(secret)));
-    }
+    const PayloadKey key{unwrapped, envelope.suite, old_set.ring()};
+    key.view().check_commitment(envelope);
+    if (context) static_cast<void>(Opening{key.view()}.open(envelope, old_set.ring(), *context));
     return unwrapped;
   });
-  const WrappedKey key = wrap_data_key(ring, data_key);
+  const WrappedKey key = wrap_data_key(ring, data_key, envelope.suite);
   envelope.algorithm = key.set.set().key.profile.algorithm;
   envelope.version = key.set.set().version;
   envelope.wrapped = key.wrapped;
   Bytes moved = wire::write(envelope);
-  ring.tell(Event::Kind::Rewrapped, key.set.set());
+  tell(ring, Event::Kind::Rewrapped, key.set);
   return moved;
 }
 
@@ -219,34 +143,60 @@ Bytes rewrapped(RingCore& ring, Envelope envelope, const std::optional<ContextVi
 EnvelopeEncryptor::EnvelopeEncryptor(KeyRing ring, EnvelopeOptions options)
     : ring_(std::move(ring)), options_(options) {
   if (options_.deadline.count() <= 0) throw InvalidArgumentError("an encryptor's deadline must be above 0");
+  if (!options_.data_keys.reuses()) return;
+  if (options_.suite == Suite::Token) {
+    throw InvalidArgumentError("Suite::Token seals without data keys, so there are none to reuse");
+  }
+  if (options_.opened_data_keys > kMostOpenedDataKeys) {
+    throw InvalidArgumentError(fmt::format("an encryptor keeps at most {} opened data keys, not {}",
+                                           kMostOpenedDataKeys, options_.opened_data_keys));
+  }
+  data_keys_ = std::make_shared<envelope::DataKeys>(ring_.core_, options_);
+  ring_.core_->add_follower(data_keys_);
 }
 
 Bytes EnvelopeEncryptor::seal(ByteView secret, ContextView context) const {
-  const Deadline deadline{options_.deadline};
-  RingCore& ring = *ring_.core_;
   const std::size_t bucket = options_.padding.bucket();
-  if (secret.size() > kMaxSecretBytes || envelope::padded_size(secret.size(), bucket) > kMaxSecretBytes) {
+  const Workbench::Secret padded{secret, envelope::padded_size(secret.size(), bucket)};
+  if (secret.size() > kMaxSecretBytes || padded.padded_size > kMaxSecretBytes) {
     throw InvalidArgumentError(
         fmt::format("a secret has at most {} bytes, padding included, not {}", kMaxSecretBytes, secret.size()));
   }
-  SecretBytes padded = envelope::padded(secret, bucket);
-  Sealed sealed = options_.suite == Suite::Token ? seal_in_token(ring, padded, bucket != 0, context)
-                                                 : seal_under_data_key(ring, std::move(padded), bucket != 0, context);
-  ring.tell(Event::Kind::Sealed, sealed.set.set());
+  if (data_keys_) return data_keys_->seal(secret, context);
+  const Deadline deadline{options_.deadline};
+  RingCore& ring = *ring_.core_;
+  Sealed sealed = options_.suite == Suite::Token
+                      ? seal_in_token(ring, envelope::padded(secret, bucket), bucket != 0, context)
+                      : seal_under_data_key(ring, padded, context);
+  tell(ring, Event::Kind::Sealed, sealed.set);
   return std::move(sealed.bytes);
 }
 
 SecretBytes EnvelopeEncryptor::open(ByteView sealed, ContextView context) const {
-  const Deadline deadline{options_.deadline};
   const Envelope envelope = wire::read(sealed);
+  if (data_keys_ && envelope.suite == Suite::DataKey) return data_keys_->open(sealed, envelope, context);
+  const Deadline deadline{options_.deadline};
   RingCore& ring = *ring_.core_;
   const ConnectedSet set = ring.named_by_envelope(envelope.ring_prefix, envelope.version);
-  SecretBytes secret = telling_refusals(ring, set, [&] {
-    SecretBytes opened = open_with(set, envelope, context);
-    return envelope.padded ? without_padding(std::move(opened)) : std::move(opened);
-  });
-  ring.tell(Event::Kind::Opened, set.set());
+  SecretBytes secret = telling_refusals(ring, set, [&] { return open_with(set, envelope, context); });
+  tell(ring, Event::Kind::Opened, set);
   return secret;
+}
+
+std::vector<SealResult> EnvelopeEncryptor::seal_many(std::span<const SealItem> items) const {
+  const Deadline deadline{options_.deadline};
+  std::vector<SealResult> results(items.size(), SealResult{Bytes{}});
+  const std::size_t threads = data_keys_ ? 1 : envelope::concurrency_of_active(*ring_.core_);
+  envelope::in_parallel(items.size(), threads, [&](std::size_t i) {
+    results[i] = envelope::result_of<SealResult>([&] { return seal(items[i].secret, items[i].context); });
+  });
+  return results;
+}
+
+std::vector<OpenResult> EnvelopeEncryptor::open_many(std::span<const OpenItem> items) const {
+  const Deadline deadline{options_.deadline};
+  return envelope::open_many(*ring_.core_, data_keys_.get(), items,
+                             [&](const OpenItem& item) { return open(item.sealed, item.context); });
 }
 
 Bytes EnvelopeEncryptor::rewrap(ByteView sealed) const {

@@ -22,17 +22,29 @@ constexpr std::byte kMark{0x80};
 }  // namespace
 
 SecretBytes padded(ByteView secret, std::size_t bucket) {
-  if (bucket == 0) return SecretBytes{secret};
   SecretBytes result{padded_size(secret.size(), bucket)};
-  std::ranges::copy(secret, result.writable().begin());
-  result.writable()[secret.size()] = kMark;
+  copy_padded(secret, result.writable());
   return result;
+}
+
+void copy_padded(ByteView secret, std::span<std::byte> to) noexcept {
+  std::ranges::copy(secret, to.begin());
+  if (to.size() == secret.size()) return;
+  to[secret.size()] = kMark;
+  std::ranges::fill(to.subspan(secret.size() + 1), std::byte{0});
 }
 
 std::optional<std::size_t> size_without_padding(ByteView padded) noexcept {
   const auto mark = std::find_if(padded.rbegin(), padded.rend(), [](std::byte b) { return b != std::byte{0}; });
   if (mark == padded.rend() || *mark != kMark) return std::nullopt;
   return static_cast<std::size_t>(padded.rend() - mark) - 1;
+}
+
+SecretBytes without_padding(SecretBytes padded) {
+  const auto size = size_without_padding(padded.view());
+  if (!size) throw OpenError();
+  padded.truncate(*size);
+  return padded;
 }
 
 }  // namespace envelope

@@ -104,7 +104,11 @@ std::optional<Start> read_start(ByteView start) {
   return read;
 }
 
-Bytes write(const Envelope& envelope) {
+ByteView through_wrapped(ByteView sealed, const Envelope& envelope) noexcept {
+  return sealed.first(kStartBytes + envelope.wrapped.size());
+}
+
+Bytes write_start(const Envelope& envelope) {
   core::Binding bytes{kMagic};
   bytes.append(static_cast<std::uint8_t>(envelope.suite))
       .append(static_cast<std::uint8_t>(envelope.algorithm))
@@ -114,10 +118,19 @@ Bytes write(const Envelope& envelope) {
       .append(envelope.version)
       .append(static_cast<std::uint16_t>(envelope.wrapped.size()))
       .append(envelope.wrapped)
-      .append(envelope.commitment)
-      .append(envelope.nonce)
-      .append(envelope.payload);
+      .append(envelope.commitment);
   return bytes.take();
+}
+
+Bytes write_rest(ByteView start, ByteView nonce, ByteView ciphertext, ByteView tag) {
+  Bytes sealed;
+  sealed.reserve(start.size() + nonce.size() + ciphertext.size() + tag.size());
+  for (const ByteView part : {start, nonce, ciphertext, tag}) sealed.insert(sealed.end(), part.begin(), part.end());
+  return sealed;
+}
+
+Bytes write(const Envelope& envelope) {
+  return write_rest(write_start(envelope), envelope.nonce, envelope.payload, {});
 }
 
 }  // namespace wire

@@ -13,6 +13,8 @@ inline constexpr std::size_t kCommitmentBytes = 32;
 inline constexpr std::size_t kNonceBytes = 12;
 inline constexpr std::size_t kDataKeyBytes = 32;
 
+using Nonce = std::array<std::byte, kNonceBytes>;
+
 /// The fields of an envelope, src/FORMAT.md section 2. The views refer to what it was read from or is written from.
 struct Envelope {
   Suite suite = Suite::DataKey;
@@ -41,6 +43,13 @@ inline constexpr std::size_t kStartBytes = 18;
 [[nodiscard]] std::optional<Start> read_start(ByteView start);
 
 [[nodiscard]] Bytes write(const Envelope& envelope);
+
+/// The part of an envelope that says under what data key it was sealed: all up to the wrapped key's end.
+[[nodiscard]] ByteView through_wrapped(ByteView sealed, const Envelope& envelope) noexcept;
+
+/// write() in two steps: what envelopes under one data key have in common, up to the commitment's end, and the rest.
+[[nodiscard]] Bytes write_start(const Envelope& envelope);
+[[nodiscard]] Bytes write_rest(ByteView start, ByteView nonce, ByteView ciphertext, ByteView tag);
 
 /// The flags byte of section 2.
 [[nodiscard]] std::uint8_t flags_of(const Envelope& envelope) noexcept;

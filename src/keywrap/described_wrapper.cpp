@@ -142,6 +142,14 @@ DescribedWrapper::Memory& DescribedWrapper::memory() {
   return memory_.get([](const Memory&) { return std::make_unique<Memory>(); });
 }
 
+std::shared_ptr<TokenConnection> DescribedWrapper::token() {
+  tokens_->check_process(description_.token);
+  Memory& mine = memory();
+  const std::scoped_lock lock{mine.mutex};
+  if (!mine.token) mine.token = tokens_->find(description_.token);
+  return mine.token;
+}
+
 Bytes DescribedWrapper::wrap(ByteView key, ByteView aad) {
   if (direction() == Direction::UnwrapOnly) throw unwraps_only();
   return operate<Bytes>(&Pkcs11Key::wrap, key, aad);
@@ -151,9 +159,13 @@ SecretBytes DescribedWrapper::unwrap(ByteView wrapped, ByteView aad) {
   return operate<SecretBytes>(&Pkcs11Key::unwrap, wrapped, aad);
 }
 
+std::size_t DescribedWrapper::concurrency() const {
+  return tokens_->find(description_.token)->binding().limits.max_sessions;
+}
+
 template <typename Result>
 Result DescribedWrapper::operate(Result (Pkcs11Key::*use)(ByteView, ByteView), ByteView data, ByteView aad) {
-  const auto token = tokens_->find(description_.token);
+  const auto token = this->token();
   if (token->hang_policy() == HangPolicy::Direct) {
     return token->operate(
         [&] { return with_key<Result>(*token, [&](Pkcs11Key& key) { return (key.*use)(data, aad); }); }, version_);
@@ -195,7 +207,7 @@ Result DescribedWrapper::with_key(TokenConnection& token, const std::function<Re
 
 std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::found_in(const std::shared_ptr<Life>& life) {
   Memory& mine = memory();
-  std::shared_ptr<Flight> search;
+  std::shared_ptr<core::Flight> search;
   {
     std::unique_lock lock{mine.mutex};
     while (mine.search && mine.searched_in == life) {
@@ -207,7 +219,7 @@ std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::found_in(const std::s
       if (!landed && mine.search == others) mine.search.reset();
     }
     if (mine.key && mine.key->life() == life && mine.key->current()) return mine.key;
-    search = mine.search = std::make_shared<Flight>();
+    search = mine.search = std::make_shared<core::Flight>();
     mine.searched_in = life;
   }
   try {
@@ -222,7 +234,7 @@ std::shared_ptr<DescribedWrapper::Found> DescribedWrapper::found_in(const std::s
   }
 }
 
-void DescribedWrapper::end_search(Memory& mine, const std::shared_ptr<Flight>& search,
+void DescribedWrapper::end_search(Memory& mine, const std::shared_ptr<core::Flight>& search,
                                   const std::shared_ptr<Life>& life, std::shared_ptr<Found> found) {
   const std::scoped_lock lock{mine.mutex};
   if (mine.searched_in != life) return;  // one in a later life has begun, or another of this one was faster

@@ -8,7 +8,7 @@
 
 #include <hsmseal/key_wrapper.hpp>
 
-#include "keywrap/flight.hpp"
+#include "core/flight.hpp"
 #include "keywrap/pkcs11_key.hpp"
 #include "keywrap/tokens.hpp"
 #include "platform/per_process.hpp"
@@ -25,6 +25,8 @@ class DescribedWrapper final : public KeyWrapper, public std::enable_shared_from
 
   [[nodiscard]] Bytes wrap(ByteView key, ByteView aad) override;
   [[nodiscard]] SecretBytes unwrap(ByteView wrapped, ByteView aad) override;
+  /// As many as the host allows sessions: whether the token gives them shows when they are opened.
+  [[nodiscard]] std::size_t concurrency() const override;
 
  private:
   class Found;
@@ -32,8 +34,9 @@ class DescribedWrapper final : public KeyWrapper, public std::enable_shared_from
   /// What this process has found.
   struct Memory {
     std::mutex mutex;
+    std::shared_ptr<TokenConnection> token;
     std::shared_ptr<Found> key;
-    std::shared_ptr<Flight> search;  ///< the one under way, if any
+    std::shared_ptr<core::Flight> search;  ///< the one under way, if any
     std::shared_ptr<Life> searched_in;
   };
 
@@ -42,11 +45,13 @@ class DescribedWrapper final : public KeyWrapper, public std::enable_shared_from
   template <typename Result>
   [[nodiscard]] Result with_key(TokenConnection& token, const std::function<Result(Pkcs11Key&)>& use);
   [[nodiscard]] Memory& memory();
+  /// The token's connection, looked up by its alias once.
+  [[nodiscard]] std::shared_ptr<TokenConnection> token();
   [[nodiscard]] std::shared_ptr<Found> found_in(const std::shared_ptr<Life>& life);
   [[nodiscard]] std::shared_ptr<Found> find_and_prove(const std::shared_ptr<Life>& life) const;
   /// @param missing  which key is not there, if nothing is returned.
   [[nodiscard]] std::shared_ptr<Found> look_once(const std::shared_ptr<Life>& life, KeyPart& missing) const;
-  static void end_search(Memory& mine, const std::shared_ptr<Flight>& search, const std::shared_ptr<Life>& life,
+  static void end_search(Memory& mine, const std::shared_ptr<core::Flight>& search, const std::shared_ptr<Life>& life,
                          std::shared_ptr<Found> found);
   [[nodiscard]] Direction direction() const noexcept;
 

@@ -102,7 +102,7 @@ void TokenConnection::check_identity(const TokenInfo& found, const Identity* exp
 // --- one flight for all who need a connection ------------------------------------------------------------------------
 
 std::shared_ptr<Life> TokenConnection::connect(const Identity* expected, Version version) {
-  std::shared_ptr<Flight> mine;
+  std::shared_ptr<core::Flight> mine;
   Reaction rung{};
   Grounds grounds;
   {
@@ -121,7 +121,7 @@ std::shared_ptr<Life> TokenConnection::connect(const Identity* expected, Version
       lock.lock();
       if (!landed && flight_ == others) flight_.reset();
     }
-    mine = flight_ = std::make_shared<Flight>();
+    mine = flight_ = std::make_shared<core::Flight>();
     rung = std::exchange(rung_, Reaction::NewLogin);
     grounds = grounds_;
   }
@@ -141,8 +141,8 @@ std::shared_ptr<Life> TokenConnection::connect(const Identity* expected, Version
   }
 }
 
-void TokenConnection::keep(const std::shared_ptr<Flight>& flight, Grounds grounds, const std::shared_ptr<Life>& life,
-                           Version version) {
+void TokenConnection::keep(const std::shared_ptr<core::Flight>& flight, Grounds grounds,
+                           const std::shared_ptr<Life>& life, Version version) {
   std::optional<Loss> over;
   {
     const std::scoped_lock lock{mutex_};

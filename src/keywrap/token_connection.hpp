@@ -10,9 +10,9 @@
 #include <hsmseal/error.hpp>
 #include <hsmseal/pkcs11_key_wrapper.hpp>
 
+#include "core/flight.hpp"
 #include "keywrap/call_threads.hpp"
 #include "keywrap/circuit.hpp"
-#include "keywrap/flight.hpp"
 #include "keywrap/life.hpp"
 #include "pkcs11/reactions.hpp"
 
@@ -123,7 +123,8 @@ class TokenConnection {
   /// @returns false if it may not be, or not yet. @throws TokenError  the driver does not start.
   bool restart(const Grounds& grounds, std::uint64_t cause, Version version);
   /// Ends a flight and keeps what it has led to, unless another one that started later was faster.
-  void keep(const std::shared_ptr<Flight>& flight, Grounds grounds, const std::shared_ptr<Life>& life, Version version);
+  void keep(const std::shared_ptr<core::Flight>& flight, Grounds grounds, const std::shared_ptr<Life>& life,
+            Version version);
   void worked(Version version);
   void failed(const TokenError& error, Circuit::Admission admission, Time began, Version version);
   void tell(Event::Kind kind, Version version, std::uint64_t rv, std::chrono::steady_clock::duration duration,
@@ -134,9 +135,9 @@ class TokenConnection {
   const DriverOptions driver_;
   const Pkcs11Options options_;
   Circuit circuit_;
-  std::atomic<unsigned> strikes_ = 0;  ///< failures since the token last worked
-  std::mutex mutex_;                   ///< guards what follows; not held while the token is called
-  std::shared_ptr<Flight> flight_;     ///< the one under way, if any
+  std::atomic<unsigned> strikes_ = 0;     ///< failures since the token last worked
+  std::mutex mutex_;                      ///< guards what follows; not held while the token is called
+  std::shared_ptr<core::Flight> flight_;  ///< the one under way, if any
   std::shared_ptr<Life> life_;
   pkcs11::Reaction rung_ = pkcs11::Reaction::NewLogin;  ///< what the next flight begins with
   std::optional<Loss> loss_;

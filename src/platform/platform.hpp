@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -30,6 +31,11 @@ struct Pages {
 /// @throws std::bad_alloc
 [[nodiscard]] Pages allocate_pages(std::size_t size);
 void release_pages(void* address, std::size_t size) noexcept;
+
+/// Has the system give a forked child zeros in place of these pages.
+/// @param pages  whole ones.
+/// @returns false if the system cannot: what is in them must not be used under another number of forks().
+[[nodiscard]] bool wipe_on_fork(std::span<std::byte> pages) noexcept;
 
 /// A clock that never goes back, and goes on while the machine is suspended.
 [[nodiscard]] std::chrono::steady_clock::time_point time_since_boot() noexcept;

@@ -240,6 +240,14 @@ Pages allocate_pages(std::size_t size) {
 
 void release_pages(void* address, std::size_t size) noexcept { ::munmap(address, size); }
 
+bool wipe_on_fork([[maybe_unused]] std::span<std::byte> pages) noexcept {
+#ifdef MADV_WIPEONFORK
+  return ::madvise(pages.data(), pages.size(), MADV_WIPEONFORK) == 0;
+#else
+  return false;
+#endif
+}
+
 std::string shown(const std::filesystem::path& path) { return path.string(); }
 
 std::chrono::steady_clock::time_point time_since_boot() noexcept {

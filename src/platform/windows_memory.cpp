@@ -89,4 +89,6 @@ Pages allocate_pages(std::size_t size) {
 
 void release_pages(void* address, std::size_t size) noexcept { arena().give_back(address, size); }
 
+bool wipe_on_fork(std::span<std::byte>) noexcept { return true; }  // there is no fork
+
 }  // namespace hsmseal::platform

@@ -229,23 +229,21 @@ std::shared_ptr<CountedWrapper> RingCore::connect(const Body& body, const Creden
   return std::make_shared<CountedWrapper>(parts_.provider->connect(set.key, set.version), body, set, meters_);
 }
 
-std::chrono::milliseconds RingCore::max_staleness() const { return snapshot()->body().settings.max_staleness; }
+RingCore::Duration RingCore::age(Time now) const noexcept { return now - read_at_.load(std::memory_order_acquire); }
 
-std::chrono::steady_clock::duration RingCore::age() const {
-  const Time now = parts_.options.clock();
-  const std::scoped_lock lock{snapshot_mutex_};
-  return now - read_at_;
-}
+bool RingCore::is_fresh(Time now) const noexcept { return !parts_.store || age(now) < max_staleness(); }
 
 void RingCore::was_read_at(Time time) {
   const std::scoped_lock lock{snapshot_mutex_};
-  read_at_ = std::max(read_at_, time);
+  read_at_ = std::max(read_at_.load(), time);
 }
 
 /// Under snapshot_mutex_, or before anybody else has this.
 void RingCore::set_snapshot(std::shared_ptr<const Snapshot> snapshot) {
   present_key_->set({snapshot->body().id, snapshot->body().former_ring_keys.size(), snapshot->ring_key()});
+  max_staleness_ = snapshot->body().settings.max_staleness;
   snapshot_ = std::move(snapshot);
+  ++views_;  // last: who reads the new number finds the new snapshot
 }
 
 void RingCore::publish(std::shared_ptr<const Snapshot> snapshot) {
@@ -254,9 +252,27 @@ void RingCore::publish(std::shared_ptr<const Snapshot> snapshot) {
     if (snapshot->body().generation <= snapshot_->body().generation) return;
     set_snapshot(snapshot);
   }
+  tell_followers();
   if (parts_.options.observer) {
     parts_.options.observer->on_event(
         {Event::Kind::RingChanged, snapshot->body().id, snapshot->active().set->version, {}});
+  }
+}
+
+void RingCore::add_follower(const std::weak_ptr<Follower>& follower) {
+  const std::scoped_lock lock{followers_mutex_};
+  std::erase_if(followers_, [](const std::weak_ptr<Follower>& one) { return one.expired(); });
+  followers_.push_back(follower);
+}
+
+void RingCore::tell_followers() {
+  std::vector<std::weak_ptr<Follower>> all;
+  {
+    const std::scoped_lock lock{followers_mutex_};
+    all = followers_;
+  }
+  for (const auto& one : all) {
+    if (const auto follower = one.lock()) follower->ring_changed();
   }
 }
 
@@ -330,21 +346,21 @@ void RingCore::look_and_note() {
   last_look_ = parts_.options.clock();
   between_looks_ = look_failure_ ? std::max<Duration>(kBetweenLooks, *last_look_ - begin) : kBetweenLooks;
   if (!look_failure_) return;
-  if (age() >= max_staleness()) tell(Event::Kind::RingStale, reason);
+  if (!is_fresh(steady_now())) tell(Event::Kind::RingStale, reason);
   std::rethrow_exception(look_failure_);
 }
 
 /// One thread looks, and those that come meanwhile wait for it, or go on with what there is. A look that failed is
 /// tried again after a second; until then its failure is everybody's.
 void RingCore::keep_fresh(Waiting waiting) {
-  if (!parts_.store || age() < max_staleness()) return;
+  if (is_fresh(steady_now())) return;
   std::unique_lock one_look{look_mutex_, std::defer_lock};
   if (waiting == Waiting::ForOthers) {
     one_look.lock();
   } else if (!one_look.try_lock()) {
     return;
   }
-  if (age() < max_staleness()) return;
+  if (is_fresh(steady_now())) return;
   if (look_failure_ && parts_.options.clock() - *last_look_ < between_looks_) std::rethrow_exception(look_failure_);
   look_and_note();
 }
@@ -353,8 +369,8 @@ ConnectedSet RingCore::active_for_sealing() {
   try {
     keep_fresh(Waiting::ForOthers);
   } catch (const StoreError& error) {
-    const auto unread = std::chrono::duration_cast<std::chrono::milliseconds>(age());
-    if (unread >= std::max(max_staleness(), parts_.options.keep_sealing)) {
+    const auto unread = std::chrono::duration_cast<std::chrono::milliseconds>(age(steady_now()));
+    if (unread >= std::max<Duration>(max_staleness(), parts_.options.keep_sealing)) {
       throw RingStaleError(fmt::format(
           "the ring's store was last read {} ms ago, so another host may have rotated the ring; nothing is sealed: {}",
           unread.count(), error.what()));
@@ -377,13 +393,15 @@ bool RingCore::look_for(Version version) {
 }
 
 ConnectedSet RingCore::named_by_envelope(const std::array<std::byte, 4>& ring_prefix, Version version) {
-  check_ring_prefix(snapshot()->body().id, ring_prefix);
+  const std::uint64_t view = views();
+  auto now = snapshot();
+  check_ring_prefix(now->body().id, ring_prefix);
   try {
     keep_fresh(Waiting::No);
   } catch (const Error&) {
     // Told by the look. What was verified before opens.
   }
-  auto now = snapshot();
+  if (views() != view) now = snapshot();
   const auto* entry = now->find(version);
   bool looked = false;
   if (unexpected(entry) && parts_.store) {
@@ -450,8 +468,11 @@ std::shared_ptr<const Snapshot> RingCore::change(const Edit& edit) {
 }
 
 void RingCore::tell(Event::Kind kind, const CredentialSet& set) const {
-  if (!parts_.options.observer) return;
-  parts_.options.observer->on_event({kind, snapshot()->body().id, set.version, set.key.token});
+  if (observed()) tell(kind, snapshot()->body().id, set.version, set.key.token);
+}
+
+void RingCore::tell(Event::Kind kind, const RingId& ring, Version version, const std::string& token) const {
+  if (observed()) parts_.options.observer->on_event({kind, ring, version, token});
 }
 
 void RingCore::tell(Event::Kind kind, const std::string& reason) const {

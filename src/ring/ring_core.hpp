@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <exception>
 #include <functional>
@@ -8,6 +9,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <hsmseal/key_ring.hpp>
 
@@ -18,12 +20,24 @@
 
 namespace hsmseal::ring {
 
+/// Keeps something that depends on the snapshot.
+struct Follower {
+  Follower() = default;
+  Follower(const Follower&) = delete;
+  Follower& operator=(const Follower&) = delete;
+  virtual ~Follower() = default;
+  /// Another snapshot has taken the place of the one that was there. Called from any thread, without a lock.
+  virtual void ring_changed() noexcept = 0;
+};
+
 /// What all handles of one KeyRing share: this process's view of the ring, and how it follows the store.
 ///
 /// Thread safety: all members may run concurrently. No lock is held while the token is called for an envelope; while
 /// the store is read, only the one that makes threads wait for each other's look into it.
 class RingCore {
  public:
+  using Time = std::chrono::steady_clock::time_point;
+
   struct Parts {
     std::shared_ptr<RingStore> store;  ///< null: the ring was opened for salvage
     std::shared_ptr<KeyProvider> provider;
@@ -48,6 +62,14 @@ class RingCore {
   [[nodiscard]] Timestamp now() const { return store().now(); }
   [[nodiscard]] std::shared_ptr<const Snapshot> snapshot() const;
   [[nodiscard]] ConnectedSet active() const;
+  /// Counts the snapshots. What was found out under one number holds as long as that does not change.
+  [[nodiscard]] std::uint64_t views() const noexcept { return views_.load(std::memory_order_acquire); }
+  /// The time by the clock that the view's age is measured with.
+  [[nodiscard]] Time steady_now() const { return parts_.options.clock(); }
+  /// Whether the view is young enough to go by it without a look into the store. Takes no lock.
+  [[nodiscard]] bool is_fresh(Time now) const noexcept;
+  /// @param follower  is told of each later snapshot, as long as it lives.
+  void add_follower(const std::weak_ptr<Follower>& follower);
   /// Follows the snapshot.
   [[nodiscard]] std::shared_ptr<const PresentKey> present_key() const { return present_key_; }
 
@@ -78,11 +100,13 @@ class RingCore {
   /// @returns the ring with the change, which is in force in this process.
   std::shared_ptr<const Snapshot> change(const Edit& edit);
 
+  /// Whether anybody listens.
+  [[nodiscard]] bool observed() const noexcept { return parts_.options.observer != nullptr; }
   void tell(Event::Kind kind, const CredentialSet& set) const;
+  void tell(Event::Kind kind, const RingId& ring, Version version, const std::string& token) const;
   void tell(Event::Kind kind, const std::string& reason) const;
 
  private:
-  using Time = std::chrono::steady_clock::time_point;
   using Duration = std::chrono::steady_clock::duration;
   enum class Waiting { ForOthers, No };
 
@@ -102,10 +126,11 @@ class RingCore {
   [[nodiscard]] Draft draft_on(std::shared_ptr<const Snapshot> base) const;
   [[nodiscard]] Finished finish(Draft draft) const;
   void publish(std::shared_ptr<const Snapshot> snapshot);
+  void tell_followers();
   void set_snapshot(std::shared_ptr<const Snapshot> snapshot);
   void was_read_at(Time time);
-  [[nodiscard]] std::chrono::steady_clock::duration age() const;
-  [[nodiscard]] std::chrono::milliseconds max_staleness() const;
+  [[nodiscard]] Duration age(Time now) const noexcept;
+  [[nodiscard]] Duration max_staleness() const noexcept { return max_staleness_.load(std::memory_order_relaxed); }
   void keep_fresh(Waiting waiting);
   /// Looks into the store for a set, at most once a second. @returns false if it was too soon for a look.
   [[nodiscard]] bool look_for(Version version);
@@ -116,7 +141,11 @@ class RingCore {
   const std::shared_ptr<PresentKey> present_key_ = std::make_shared<PresentKey>();
   mutable std::mutex snapshot_mutex_;
   std::shared_ptr<const Snapshot> snapshot_;
-  Time read_at_;  ///< when the read began that last showed the snapshot to be the newest
+  std::atomic<std::uint64_t> views_ = 0;
+  std::atomic<Time> read_at_;  ///< when the read began that last showed the snapshot to be the newest
+  std::atomic<Duration> max_staleness_;
+  std::mutex followers_mutex_;
+  std::vector<std::weak_ptr<Follower>> followers_;
   std::mutex look_mutex_;
   std::optional<Time> last_look_;    ///< when it ended
   std::exception_ptr look_failure_;  ///< of the last look
@@ -126,6 +155,7 @@ class RingCore {
 /// What a handle stands for, for parts of the library that are not the handle's own.
 struct CoreOf {
   [[nodiscard]] static RingCore& handle(const KeyRing& ring) noexcept { return *ring.core_; }
+  [[nodiscard]] static const std::shared_ptr<RingCore>& shared(const KeyRing& ring) noexcept { return ring.core_; }
 };
 
 /// @throws WrongRingError  an envelope with this prefix belongs to another ring.

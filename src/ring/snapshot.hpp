@@ -23,6 +23,7 @@ class CountedWrapper final : public KeyWrapper {
   /// @throws UsageLimitError  the key is used up. Besides: what the inner wrapper throws.
   [[nodiscard]] Bytes wrap(ByteView key, ByteView aad) override;
   [[nodiscard]] SecretBytes unwrap(ByteView wrapped, ByteView aad) override { return inner_->unwrap(wrapped, aad); }
+  [[nodiscard]] std::size_t concurrency() const override { return inner_->concurrency(); }
 
   /// wrap() for the ring's own key, which is counted but never refused.
   [[nodiscard]] Bytes wrap_for_ring(ByteView key, ByteView aad);

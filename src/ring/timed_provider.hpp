@@ -50,6 +50,7 @@ class TimedProvider final : public KeyProvider {
       const Deadline deadline{each_};
       return inner_->unwrap(wrapped, aad);
     }
+    [[nodiscard]] std::size_t concurrency() const override { return inner_->concurrency(); }
 
    private:
     const std::shared_ptr<KeyWrapper> inner_;

@@ -41,16 +41,17 @@ std::vector<Include> includes_below(const fs::path& folder, std::size_t& files) 
 /// The public headers by layer: src/DESIGN.md. A header includes its own layer and those below it, with the exceptions
 /// of kNever.
 const std::map<std::string, int> kLayerOf = {
-    {"error_code", 0},     {"token_error", 0},     {"ring_pin", 1},
-    {"ring_options", 1},   {"export", 0},          {"version", 0},
-    {"error", 0},          {"secret_bytes", 0},    {"pin_source", 1},
-    {"token_binding", 1},  {"credential_set", 1},  {"key_wrapper", 1},
-    {"ring_store", 1},     {"observer", 1},        {"pkcs11_module", 2},
-    {"pkcs11_session", 2}, {"key_ring", 3},        {"pkcs11_key_wrapper", 3},
-    {"context", 4},        {"envelope_header", 4}, {"envelope", 4},
-    {"sql_ring_store", 5}, {"deadline", 0},        {"gcm_form", 0},
-    {"vendors", 2},        {"probe", 3},           {"audit_log", 3},
-    {"row_source", 4},     {"rewrap", 4},          {"sql_row_source", 5},
+    {"error_code", 0},      {"token_error", 0},     {"ring_pin", 1},
+    {"ring_options", 1},    {"export", 0},          {"version", 0},
+    {"error", 0},           {"secret_bytes", 0},    {"pin_source", 1},
+    {"token_binding", 1},   {"credential_set", 1},  {"key_wrapper", 1},
+    {"ring_store", 1},      {"observer", 1},        {"pkcs11_module", 2},
+    {"pkcs11_session", 2},  {"key_ring", 3},        {"pkcs11_key_wrapper", 3},
+    {"context", 4},         {"envelope_header", 4}, {"envelope", 4},
+    {"sql_ring_store", 5},  {"deadline", 0},        {"gcm_form", 0},
+    {"vendors", 2},         {"probe", 3},           {"audit_log", 3},
+    {"row_source", 4},      {"rewrap", 4},          {"sql_row_source", 5},
+    {"data_key_policy", 4}, {"envelope_batch", 4},
 };
 
 /// The folders of src by what they may include of each other.

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <chrono>
-#include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -14,10 +13,9 @@
 #include <hsmseal/key_ring.hpp>
 #include <hsmseal/sql_ring_store.hpp>
 
-#include "core/binding.hpp"
-#include "ring/record.hpp"
 #include "soak/scene.hpp"
 #include "support/catch.hpp"
+#include "support/many_sets.hpp"
 #include "support/software_provider.hpp"
 
 using namespace hsmseal;
@@ -36,44 +34,6 @@ double median_us(int runs, const Work& work) {
   }
   std::ranges::nth_element(times, times.begin() + runs / 2);
   return times[static_cast<std::size_t>(runs) / 2];
-}
-
-/// A ring of many sets, the newest active, and envelopes from when older ones were.
-struct ManySets {
-  RingRecord record;
-  std::map<Version, std::string> sealed;  ///< under the first set, one in the middle, and the last
-};
-
-/// Adding the sets one by one would be measured elsewhere.
-ManySets ring_of_many(Version sets, const std::shared_ptr<SoftwareProvider>& provider) {
-  const auto store = memory_ring_store();
-  static_cast<void>(KeyRing::create(store, provider, {.token = "t"}, RingPin::in_process()));
-  ring::Body body = ring::from_text(store->load()->body);
-  const CredentialSet first = body.sets.front();
-  ManySets made;
-  const SecretBytes ring_key = ring::unwrap_ring_key(*provider->connect(first.key, 1), body.id, first);
-  const auto seal_if_asked = [&](Version version) {
-    body.next_version = version + 1;
-    if (version != 1 && version != sets / 2 && version != sets) return;
-    made.record = ring::record_of(body, ring_key);
-    const auto now = memory_ring_store();
-    REQUIRE(now->compare_and_swap(std::nullopt, made.record));
-    const KeyRing ring = KeyRing::open(now, provider, RingPin::in_process());
-    made.sealed[version] = EnvelopeEncryptor{ring}.seal_text(fmt::format("secret {}", version), kNoContext);
-  };
-  seal_if_asked(1);
-  for (Version version = 2; version <= sets; ++version) {
-    CredentialSet set = first;
-    set.version = version;
-    set.key = provider->provision({.token = "t"}, body.id, version);
-    const Bytes aad = core::Binding{core::kRingKeyLabel}.append(body.id).append(version).append(set.key.kek_id).take();
-    set.wrapped_ring_key = provider->connect(set.key, 1)->wrap(ring_key.view(), aad);
-    body.sets.back().state = SetState::Archived;
-    body.sets.back().archived_at = set.created_at;
-    body.sets.push_back(std::move(set));
-    seal_if_asked(version);
-  }
-  return made;
 }
 
 struct Figures {

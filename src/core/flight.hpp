@@ -7,7 +7,7 @@
 
 #include <hsmseal/deadline.hpp>
 
-namespace hsmseal::keywrap {
+namespace hsmseal::core {
 
 /// One thread's work at a token, which the others wait for instead of doing the same.
 ///
@@ -37,4 +37,4 @@ class Flight {
   const std::shared_future<void> landing_;
 };
 
-}  // namespace hsmseal::keywrap
+}  // namespace hsmseal::core

@@ -1,13 +1,10 @@
-#include "keywrap/flight.hpp"
+#include "core/flight.hpp"
 
 #include <algorithm>
 
 #include <hsmseal/error.hpp>
 
-#include "pkcs11/cryptoki.hpp"
-#include "pkcs11/driver.hpp"
-
-namespace hsmseal::keywrap {
+namespace hsmseal::core {
 namespace {
 
 /// So that std::future, which counts in another clock's time, need not know an endless wait.
@@ -37,7 +34,8 @@ bool Flight::wait(const std::string& too_late) const {
     return true;
   }
   if (overdue_ <= end) return false;
-  throw TokenUnavailableError(pkcs11::failure("", CKR_TOKEN_NOT_PRESENT), too_late);
+  throw TokenUnavailableError({.function = "", .rv = 0xe0, .rv_name = "CKR_TOKEN_NOT_PRESENT", .retryable = true},
+                              too_late);
 }
 
-}  // namespace hsmseal::keywrap
+}  // namespace hsmseal::core
