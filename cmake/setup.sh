@@ -9,7 +9,7 @@
 #
 # and for those who change it, each in a build of its own:
 #
-#   sh cmake/setup.sh soak       test's long ones at full length: hundreds of kills, an hour of faults
+#   sh cmake/setup.sh soak       test's long ones at full length: hundreds of kills, an hour of faults, a million rows
 #   sh cmake/setup.sh bench      what hsmseal costs on top of a token, and how it scales; no test
 #   sh cmake/setup.sh docs       the reference of the public headers, where a warning is an error
 #   sh cmake/setup.sh lint       clang-format and clang-tidy
