@@ -1,7 +1,7 @@
 #!/bin/sh
 # From a bare machine to a running hsmseal:
 #
-#   sh cmake/setup.sh demo       builds, then rotates credentials over two SoftHSM tokens
+#   sh cmake/setup.sh demo       builds a password vault, and shows its four rules over two SoftHSM tokens
 #   sh cmake/setup.sh tool       builds the operator's tool, build/examples/hsmseal
 #   sh cmake/setup.sh test       builds, then runs the tests
 #   sh cmake/setup.sh build      builds only
@@ -9,7 +9,7 @@
 #
 # and for those who change it, each in a build of its own:
 #
-#   sh cmake/setup.sh soak       test's long ones at full length: hundreds of kills, an hour of faults
+#   sh cmake/setup.sh soak       test's long ones at full length: hundreds of kills, an hour of faults, a million rows
 #   sh cmake/setup.sh bench      how fast hsmseal is against token and cipher, and how it scales; no test
 #   sh cmake/setup.sh docs       the reference of the public headers, where a warning is an error
 #   sh cmake/setup.sh lint       clang-format and clang-tidy
@@ -217,7 +217,7 @@ stage_configure() {
 
 stage_build() {
   case $goal in
-    demo) cmake --build "$build" --parallel "$cores" --target rotate_credentials ;;
+    demo) cmake --build "$build" --parallel "$cores" --target vault ;;
     tool) cmake --build "$build" --parallel "$cores" --target hsmseal_tool ;;
     *) cmake --build "$build" --parallel "$cores" ;;
   esac
@@ -232,7 +232,7 @@ tests() {
   ctest --test-dir "$folder" --output-on-failure --repeat until-pass:2 --no-tests=error -j "$cores" "$@"
 }
 
-stage_demo() { sh examples/with_tokens.sh "$build/examples/rotate_credentials"; }
+stage_demo() { sh examples/vault/demo.sh "$build/examples/vault"; }
 # The matrix of tokens has a table to show.
 stage_test() {
   tests "$build" -LE "debian|matrix|long"
@@ -268,8 +268,8 @@ single_threaded="$single_threaded|first record may have|database would change|co
 other_processes="processes that start at once|openCryptoki"
 
 # The programs of the labels unit, token and fault.
-test_programs="hsmseal_unit_tests hsmseal_token_tests hsmseal_fault_tests interchange quickstart rotate_credentials custom_key_wrapper
-  pkcs11_session"
+test_programs="hsmseal_unit_tests hsmseal_token_tests hsmseal_fault_tests interchange quickstart custom_key_wrapper
+  pkcs11_session vault"
 
 # Builds with a sanitizer and runs unit, token, fault and store: sanitized FOLDER LEFT_OUT CMAKE_ARGUMENT...
 sanitized() {

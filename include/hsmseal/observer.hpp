@@ -19,7 +19,7 @@ struct Event {
     Sealed,           ///< a secret was sealed under `version`
     Opened,           ///< an envelope of `version` was opened
     OpenRefused,      ///< an envelope of `version` was altered, or asked for with another context
-    Rewrapped,        ///< an envelope was rewrapped to `version`
+    Rewrapped,        ///< an envelope was rewrapped to `version`; Rewrapper: also for others of its data key
     SetAdded,         ///< `version` was added
     SetActivated,     ///< `version` is the active set now
     SetAmended,       ///< how `version` is reached, or its description, was changed

@@ -27,10 +27,11 @@ enum class RewrapMode : std::uint8_t {
 
 /// What a row has to show before it is replaced.
 enum class RowCheck : std::uint8_t {
-  /// That it opens in its context, and its new envelope too: six token calls a row. The source must know the contexts.
+  /// That it opens in its context, and its new envelope too: six token calls a row; two if a row before it in the
+  /// batch has the same data key. The source must know the contexts.
   Open,
-  /// That its data key is the one it was sealed under: four token calls. A payload that was altered, or belongs to
-  /// another row, is moved as it is.
+  /// That its data key is the one it was sealed under: four token calls, none if a row before it in the batch has the
+  /// same data key. A payload that was altered, or belongs to another row, is moved as it is.
   Commitment,
 };
 

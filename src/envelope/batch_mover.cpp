@@ -43,6 +43,7 @@ void BatchMover::move(RowBatch batch, RowTally& tally) const {
 void BatchMover::prepare(RowBatch& batch, std::vector<RowChange>& changes, std::vector<Again>& again,
                          RowTally& tally) const {
   bool trouble = false;
+  MovedKeys keys;
   for (Row& row : batch.rows) {
     if (patience_.stopping()) return;
     if (trouble) {
@@ -50,7 +51,8 @@ void BatchMover::prepare(RowBatch& batch, std::vector<RowChange>& changes, std::
       continue;
     }
     try {
-      if (auto value = mover_.new_value(row)) changes.push_back({row.key, std::move(row.value), *std::move(value)});
+      if (auto value = mover_.new_value(row, keys))
+        changes.push_back({row.key, std::move(row.value), *std::move(value)});
     } catch (const Error& error) {
       const Fault fault = fault_of(error);
       if (fault == Fault::Lasting) throw GivenUp{error.code(), error.what()};
@@ -69,6 +71,7 @@ void BatchMover::replace(RowBatch& batch, std::vector<RowChange>& changes, std::
   try {
     const auto made = source_.replace(batch, changes);
     std::vector<std::string> keys;
+    keys.reserve(changes.size());
     for (const RowChange& change : changes) keys.push_back(change.key);
     const auto found = source_.read(keys);
     check_answers(made.size(), changes.size());
@@ -149,7 +152,8 @@ bool BatchMover::try_alone(Again& row, RowTally& tally) const {
   }
   std::optional<Bytes> value;
   try {
-    value = mover_.new_value(*now);
+    MovedKeys none;
+    value = mover_.new_value(*now, none);
   } catch (const Error& error) {
     if (fault_of(error) != Fault::Row) throw;
     tally.failed.push_back(error_of(row.key, error));

@@ -44,26 +44,29 @@ bool is_in_token(ByteView sealed, const Row& row) { return row.context && inspec
 
 }  // namespace
 
-std::optional<Bytes> RowMover::new_value(const Row& row) const {
+std::optional<Bytes> RowMover::new_value(const Row& row, MovedKeys& keys) const {
   const auto sealed = sealed_in(row.value);
   if (!sealed || !vault_.needs_rewrap(sealed->bytes)) return std::nullopt;
   if (options_.writes == RewrapWrites::Nothing) {
     try_out(sealed->bytes, row);
     return Bytes{};
   }
-  Bytes value = moved(sealed->bytes, row);
+  Bytes value = moved(sealed->bytes, row, keys);
   if (!sealed->was_text) return value;
   const std::string text = to_text(value);
   const ByteView characters = bytes_of(text);
   return Bytes{characters.begin(), characters.end()};
 }
 
-Bytes RowMover::moved(ByteView sealed, const Row& row) const {
+Bytes RowMover::moved(ByteView sealed, const Row& row, MovedKeys& keys) const {
+  if (auto value = moved_with_others(sealed, row, keys)) return *std::move(value);
   if (options_.check == RowCheck::Commitment) {
     if (options_.mode == RewrapMode::Reseal || is_in_token(sealed, row)) {
       return vault_.reseal(sealed, context_of(row));
     }
-    return vault_.rewrap(sealed);
+    Bytes value = vault_.rewrap(sealed);
+    keys.note(sealed, value);
+    return value;
   }
   const ContextView context = context_of(row);
   Bytes value = options_.mode == RewrapMode::Reseal ? vault_.reseal(sealed, context) : vault_.rewrap(sealed, context);
@@ -74,6 +77,17 @@ Bytes RowMover::moved(ByteView sealed, const Row& row) const {
         "what was sealed under set {} for row '{}' does not open again; the row was not changed: see to the token",
         inspect(value).version, row.key));
   }
+  if (options_.mode == RewrapMode::Rewrap) keys.note(sealed, value);
+  return value;
+}
+
+/// The payload stays as it is, so that the new value opens if the old one does: one look is enough. If it does not, it is
+/// the row, since others of its data key opened.
+std::optional<Bytes> RowMover::moved_with_others(ByteView sealed, const Row& row, const MovedKeys& keys) const {
+  if (options_.mode == RewrapMode::Reseal) return std::nullopt;
+  auto value = keys.moved(sealed);
+  if (!value || vault_.needs_rewrap(*value)) return std::nullopt;
+  if (options_.check == RowCheck::Open) static_cast<void>(vault_.open(*value, context_of(row)));
   return value;
 }
 

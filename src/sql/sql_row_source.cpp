@@ -244,6 +244,7 @@ std::vector<bool> SqlRowSource::replace(RowBatch& batch, const std::vector<RowCh
     holder->begin();
     Replacement replacement{at, statements_};
     std::vector<bool> made;
+    made.reserve(changes.size());
     for (const RowChange& change : changes) made.push_back(replacement.make(change));
     holder->commit();
     return made;
@@ -254,6 +255,7 @@ std::vector<std::optional<Row>> SqlRowSource::read(const std::vector<std::string
   const auto holder = lease();
   return call("read rows back", *holder, [&](Connection& at) {
     std::vector<std::optional<Row>> rows;
+    rows.reserve(keys.size());
     std::string key, value;
     soci::statement statement =
         (at.session().prepare << statements_.read(at.dialect()), soci::into(value), soci::use(key, "key"));
