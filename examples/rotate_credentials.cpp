@@ -32,23 +32,9 @@ hsmseal::TokenBinding token(const std::string& label) {
 
 Context record(std::string_view id) { return Context{}.add("table", "passwords").add("record", id); }
 
-std::string_view name_of(hsmseal::SetState state) {
-  switch (state) {
-    case hsmseal::SetState::Staged:
-      return "staged";
-    case hsmseal::SetState::Active:
-      return "active";
-    case hsmseal::SetState::Archived:
-      return "archived";
-    case hsmseal::SetState::Deleted:
-      return "deleted";
-  }
-  return "unknown";
-}
-
 void show_sets(const hsmseal::KeyRing& ring) {
   for (const auto& set : ring.list()) {
-    fmt::print("    set {}  {:8}  token '{}' (serial {})  key {}\n", set.version, name_of(set.state), set.key.token,
+    fmt::print("    set {}  {:8}  token '{}' (serial {})  key {}\n", set.version, to_string(set.state), set.key.token,
                set.key.token_serial, set.key.kek_id.to_string());
   }
 }

@@ -27,7 +27,7 @@ struct CreateOptions {
 void tell_made(const Output& out, const hsmseal::KeyRing& ring, hsmseal::Version version) {
   const auto set = ring.find(version);
   if (!set) throw Failure(Exit::Failed, fmt::format("set {} was added, and removed by another host at once", version));
-  out.line("set {}: {}, token '{}', key '{}'", version, word(set->state), set->key.token, set->key.key_label);
+  out.line("set {}: {}, token '{}', key '{}'", version, to_string(set->state), set->key.token, set->key.key_label);
   out.line("it wraps with: {}", describe(set->key.profile));
   Json document = {{"ring", ring.id().to_string()}, {"generation", ring.generation()}, {"set", to_json(*set)}};
   out.document(document);
