@@ -315,12 +315,13 @@ stage_matrix13() {
   in_debian13 ctest --test-dir /build --verbose --no-tests=error -L matrix
 }
 
-# Besides building and testing there: what one build made opens in the other, both ways.
+# Besides building and testing there, the tool beside that openCryptoki: what one build made opens in the other, both ways.
 stage_debian13() {
   # shellcheck disable=SC2086 # a list of words
-  build_in_debian13 $test_programs hsmseal_matrix_tests
+  build_in_debian13 $test_programs hsmseal_matrix_tests hsmseal_cli_tests
   in_debian13 ctest --test-dir /build -L "unit|token|fault|packaging" -E "$long" --output-on-failure --no-tests=error \
     -j "$cores"
+  in_debian13 ctest --test-dir /build -L cli -R openCryptoki --output-on-failure --no-tests=error
   in_debian13 ctest --test-dir /build --verbose --no-tests=error -L matrix
 
   cmake --build "$build" --parallel "$cores" --target interchange

@@ -8,6 +8,7 @@
 #include "command.hpp"
 #include "diagnosis.hpp"
 #include "failure.hpp"
+#include "patience.hpp"
 #include "probe_view.hpp"
 #include "words.hpp"
 
@@ -60,25 +61,35 @@ namespace {
 struct DoctorOptions {
   std::vector<std::string> tokens = {};
   bool no_probe = false, no_ring = false;
+  Patience patience = {};
 };
 
 void diagnose(const HostFile& host, const HostToken& token, const DoctorOptions& options, Findings& findings) {
-  const auto module = diagnose_driver(host, token, findings);
-  if (!module) return;
-  const auto session = diagnose_token(module, token, findings);
-  if (!session || options.no_probe) return;
+  const Patience& patience = options.patience;
   try {
-    diagnose_probe(hsmseal::probe_token(host.host(), token.alias), token, findings);
+    const auto module = diagnose_driver(host, token, patience, findings);
+    if (!module) return;
+    auto session = diagnose_token(module, token, patience, findings);
+    if (!session) return;
+    if (options.no_probe) {
+      patience.call("C_CloseSession", [closed = std::move(*session)] { return 0; });
+    } else {
+      diagnose_probe(probe(host, token, std::move(*session), {}, patience), token, findings);
+    }
+  } catch (const HangError& error) {
+    findings.problem(name_of(token), error, "");
   } catch (const hsmseal::Error& error) {
     findings.problem(name_of(token), error, "look into the HSM's and the driver's log");
   }
 }
 
-Exit doctor(const Tool& tool, const DoctorOptions& options) {
+Exit doctor(const Tool& tool, DoctorOptions& options) {
+  options.patience.check();
   const Output out = tool.output();
   Findings findings{out};
   try {
     const HostFile host = tool.host();
+    options.patience.begin(host.deadline());
     findings.good("host file", fmt::format("'{}', {} tokens", host.name(), host.tokens().size()));
     for (const HostToken& token : host.tokens()) {
       const bool wanted =
@@ -107,6 +118,7 @@ void add_doctor(Tool& tool) {
   command->add_option("TOKEN", options->tokens, "only these tokens, as the host file names them");
   command->add_flag("--no-probe", options->no_probe, "log in, and try nothing on the tokens");
   command->add_flag("--no-ring", options->no_ring, "leave the ring and its store alone");
+  options->patience.add_to(*command);
 }
 
 }  // namespace tool

@@ -1,6 +1,7 @@
 #include <array>
 #include <fstream>
 #include <regex>
+#include <utility>
 
 #include <hsmseal/error.hpp>
 #include <hsmseal/token_error.hpp>
@@ -85,7 +86,7 @@ void tell_load_failure(const std::exception& error, const std::filesystem::path&
 }  // namespace
 
 std::shared_ptr<hsmseal::Pkcs11Module> diagnose_driver(const HostFile& host, const HostToken& token,
-                                                       Findings& findings) {
+                                                       const Patience& patience, Findings& findings) {
   const std::string subject = fmt::format("{}, driver '{}'", name_of(token), token.driver);
   hsmseal::DriverOptions options;
   try {
@@ -96,8 +97,11 @@ std::shared_ptr<hsmseal::Pkcs11Module> diagnose_driver(const HostFile& host, con
   }
   if (!is_for_this_machine(options.library, subject, findings)) return nullptr;
   try {
-    auto module = hsmseal::Pkcs11Module::load(options);
-    const hsmseal::ModuleInfo info = module->info();
+    const auto [module, info] = patience.call("C_Initialize and C_GetInfo", [options] {
+      auto loaded = hsmseal::Pkcs11Module::load(options);
+      auto shown = loaded->info();
+      return std::pair{std::move(loaded), std::move(shown)};
+    });
     findings.good(subject, fmt::format("'{}': {} {}.{}, of {}, Cryptoki {}.{}", options.library.string(),
                                        info.description, info.library_major, info.library_minor, info.manufacturer,
                                        info.cryptoki_major, info.cryptoki_minor));

@@ -57,12 +57,11 @@ Exit list_tokens(const Tool& tool, const std::string& driver) {
                      {"manufacturer", info.manufacturer},
                      {"library", fmt::format("{}.{}", info.library_major, info.library_minor)},
                      {"cryptoki", fmt::format("{}.{}", info.cryptoki_major, info.cryptoki_minor)}}},
-                   {"tokens", Json::array()}};
-  const auto tokens = module->tokens();
-  if (tokens.empty()) {
-    throw Failure(Exit::Unavailable,
-                  "the driver shows no token that is initialized; make one with the vendor's tool, or "
-                  "check the driver's configuration");
+                   {"tokens", Json::array()},
+                   {"blank", Json::array()}};
+  const auto tokens = module->tokens(), blank = module->blank_tokens();
+  if (tokens.empty() && blank.empty()) {
+    throw Failure(Exit::Unavailable, "the driver shows no token; connect one, or check the driver's configuration");
   }
   for (const auto& token : tokens) {
     out.line("token: '{}', serial {}, model {}, of {}", token.label, token.serial, token.model, token.manufacturer);
@@ -70,6 +69,11 @@ Exit list_tokens(const Tool& tool, const std::string& driver) {
                                   {"serial", token.serial},
                                   {"model", token.model},
                                   {"manufacturer", token.manufacturer}});
+  }
+  for (const auto& token : blank) {
+    out.line("blank: slot {}, model {}, of {}; the vendor's tool initializes it", token.slot, token.model,
+             token.manufacturer);
+    document["blank"].push_back({{"slot", token.slot}, {"model", token.model}, {"manufacturer", token.manufacturer}});
   }
   out.document(document);
   return Exit::Success;

@@ -1,5 +1,9 @@
 #include "fields.hpp"
 
+#include <algorithm>
+#include <cctype>
+#include <numeric>
+#include <string_view>
 #include <utility>
 
 #include <fmt/ranges.h>
@@ -7,6 +11,24 @@
 #include "failure.hpp"
 
 namespace tool {
+namespace {
+
+/// How many letters must be put in, taken out or exchanged to make one word of the other, in lower case (Levenshtein).
+std::size_t distance(std::string_view from, std::string_view to) {
+  const auto lower = [](char c) { return std::tolower(static_cast<unsigned char>(c)); };
+  std::vector<std::size_t> row(to.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i + 1);
+    for (std::size_t j = 0; j < to.size(); ++j) {
+      const std::size_t exchanged = diagonal + (lower(from[i]) == lower(to[j]) ? 0 : 1);
+      diagonal = std::exchange(row[j + 1], std::min({exchanged, row[j] + 1, row[j + 1] + 1}));
+    }
+  }
+  return row.back();
+}
+
+}  // namespace
 
 Fields::Fields(std::string file, std::string where, const Json& object)
     : file_(std::move(file)), where_(std::move(where)), object_(object) {
@@ -63,8 +85,18 @@ std::map<std::string, std::string> Fields::texts(const std::string& field) {
 
 Fields Fields::object(const std::string& field) {
   const Json* value = find(field);
-  if (value == nullptr) refuse(field, "is missing");
+  if (value == nullptr) refuse_missing(field);
   return {file_, name_of(field), *value};
+}
+
+void Fields::refuse_missing(const std::string& field, const std::string& cure) const {
+  constexpr std::size_t kMisspelt = 2;  // no two fields of one object are as close as that
+  for (const auto& [name, value] : object_.items()) {
+    if (!asked_.contains(name) && distance(name, field) <= kMisspelt) {
+      refuse(name, fmt::format("is unknown, and '{0}' is missing; write '{0}' if that is meant", field));
+    }
+  }
+  refuse(field, "is missing" + cure);
 }
 
 void Fields::done() const {

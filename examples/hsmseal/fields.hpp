@@ -39,6 +39,9 @@ class Fields {
     refuse(field, fmt::format("is none of {}", fmt::join(names, ", ")));
   }
   [[nodiscard]] Fields object(const std::string& field);
+  /// Refuses because of a field that must be there; one that looks like it, misspelt, is named instead.
+  /// @param cure  behind a semicolon, or nothing.
+  [[noreturn]] void refuse_missing(const std::string& field, const std::string& cure = "") const;
 
   /// @throws UsageError  there is a field that was not asked for.
   void done() const;

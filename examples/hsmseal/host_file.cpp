@@ -101,7 +101,7 @@ std::filesystem::path HostFile::beside(const std::filesystem::path& path) const 
 
 void HostFile::read_tokens(Fields& whole) {
   const Json* tokens = whole.find("tokens");
-  if (tokens == nullptr) whole.refuse("tokens", "is missing; it names the tokens of this host");
+  if (tokens == nullptr) whole.refuse_missing("tokens", "; it names the tokens of this host");
   static_cast<void>(whole.object("tokens"));
   for (const auto& [alias, token] : tokens->items()) {
     read_token(alias, Fields{name_, "tokens." + alias, token});
@@ -120,7 +120,7 @@ void HostFile::read_token(const std::string& alias, Fields fields) {
   HostToken token{.alias = alias, .driver = {}, .binding = {}, .pin = {}};
   token.driver = fields.text("driver").value_or("");
   if (token.driver.empty()) {
-    fields.refuse("driver", "is missing; give a vendor's alias (hsmseal drivers lists them), or the library's path");
+    fields.refuse_missing("driver", "; give a vendor's alias (hsmseal drivers lists them), or the library's path");
   }
   token.binding.driver = read_driver(fields, token.driver);
   token.binding.select = read_selector(fields);
@@ -207,7 +207,7 @@ void HostFile::read_store(Fields& whole) {
   if (given->is_object()) {
     Fields fields = whole.object("store");
     store_url_ = fields.text("url").value_or("");
-    if (store_url_.empty()) fields.refuse("url", "is missing");
+    if (store_url_.empty()) fields.refuse_missing("url");
     store_ring_ = fields.text("ring").value_or("default");
     if (const auto timeout = fields.number("timeout_ms")) store_timeout_ = std::chrono::milliseconds{*timeout};
     fields.done();

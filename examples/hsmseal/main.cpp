@@ -1,9 +1,12 @@
 // The operator's tool: looks at drivers and tokens, manages a ring, seals and opens secrets. Each command has a file of
 // its own; command.hpp lists them.
 
+#include <cstdio>
+#include <cstdlib>
 #include <exception>
 
 #include "command.hpp"
+#include "patience.hpp"
 
 int main(int argc, char** argv) try {
   tool::Tool tool;
@@ -15,7 +18,12 @@ int main(int argc, char** argv) try {
   tool::add_inspect(tool);
   tool::add_rewrap_and_reseal(tool);
   tool::add_bench(tool);
-  return tool.run(argc, argv);
+  const int code = tool.run(argc, argv);
+  if (tool::Patience::left_some()) {
+    std::fflush(nullptr);
+    std::_Exit(code);  // the threads that hang would see their driver taken apart
+  }
+  return code;
 } catch (const std::exception& error) {
   tool::note(error.what());
   return static_cast<int>(tool::Exit::Failed);

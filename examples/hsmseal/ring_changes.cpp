@@ -17,7 +17,7 @@ Exit change(const Tool& tool, hsmseal::Version version, const Change& make) {
     make(ring);
     const auto set = ring.find(version);
     if (!set) throw Failure(Exit::Failed, fmt::format("set {} is gone after the change", version));
-    tool.output().line("set {}: {}, token '{}'", version, word(set->state), set->key.token);
+    tool.output().line("set {}: {}, token '{}'", version, to_string(set->state), set->key.token);
     tool.output().document({{"generation", ring.generation()}, {"set", to_json(*set)}});
     return Exit::Success;
   });

@@ -49,16 +49,16 @@ void diagnose_sets(const HostFile& host, hsmseal::KeyRing& ring, Findings& findi
     if (set.state == hsmseal::SetState::Deleted) continue;
     const std::string subject = fmt::format("set {}", set.version);
     if (std::ranges::find(bound, set.key.token) == bound.end()) {
-      findings.problem(
-          subject,
-          fmt::format("it is {} and on token '{}', which the host file does not name", word(set.state), set.key.token),
-          "name the token in the host file; what this set sealed does not open here before");
+      findings.problem(subject,
+                       fmt::format("it is {} and on token '{}', which the host file does not name",
+                                   to_string(set.state), set.key.token),
+                       "name the token in the host file; what this set sealed does not open here before");
       continue;
     }
     try {
       ring.verify(set.version);
       findings.good(subject,
-                    fmt::format("it is {}, and its key on token '{}' answers", word(set.state), set.key.token));
+                    fmt::format("it is {}, and its key on token '{}' answers", to_string(set.state), set.key.token));
     } catch (const hsmseal::KeyNotFoundError& error) {
       findings.problem(subject, error,
                        "in an HA group wait for replication; otherwise restore the key, or bind the token "

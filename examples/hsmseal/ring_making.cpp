@@ -2,6 +2,8 @@
 
 #include <memory>
 
+#include <hsmseal/error.hpp>
+
 #include "failure.hpp"
 #include "ring_commands.hpp"
 #include "ring_parts.hpp"
@@ -27,7 +29,7 @@ struct CreateOptions {
 void tell_made(const Output& out, const hsmseal::KeyRing& ring, hsmseal::Version version) {
   const auto set = ring.find(version);
   if (!set) throw Failure(Exit::Failed, fmt::format("set {} was added, and removed by another host at once", version));
-  out.line("set {}: {}, token '{}', key '{}'", version, word(set->state), set->key.token, set->key.key_label);
+  out.line("set {}: {}, token '{}', key '{}'", version, to_string(set->state), set->key.token, set->key.key_label);
   out.line("it wraps with: {}", describe(set->key.profile));
   Json document = {{"ring", ring.id().to_string()}, {"generation", ring.generation()}, {"set", to_json(*set)}};
   out.document(document);
@@ -68,7 +70,18 @@ Exit export_to(const Tool& tool, const std::string& file) {
 Exit import_from(const Tool& tool, const std::string& file, Trust trust) {
   const HostFile host = tool.host();
   const RingParts parts{host};
-  const hsmseal::KeyRing ring = parts.import_from(file, trust);
+  const auto imported = [&] {
+    try {
+      return parts.import_from(file, trust);
+    } catch (const hsmseal::RingRolledBackError& error) {
+      std::string message = error.what();
+      constexpr std::string_view kToOpen = "RingPin::accept_rollback()";
+      const auto at = message.find(kToOpen);
+      if (at != std::string::npos) message.replace(at, kToOpen.size(), "hsmseal ring import --accept-rollback");
+      throw Failure(exit_code_of(error), message);
+    }
+  };
+  const hsmseal::KeyRing ring = imported();
   tool.output().line("ring {}, generation {}: put into the store", ring.id().to_string(), ring.generation());
   tool.output().document({{"ring", ring.id().to_string()}, {"generation", ring.generation()}});
   parts.tell_of_lost_events();

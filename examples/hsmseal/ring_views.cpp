@@ -24,7 +24,7 @@ Exit list(const Tool& tool) {
     out.line("ring {}, generation {}", ring.id().to_string(), ring.generation());
     document["sets"] = Json::array();
     for (const hsmseal::CredentialSet& set : ring.list()) {
-      out.line("set {}: {}, token '{}'{}", set.version, word(set.state), set.key.token,
+      out.line("set {}: {}, token '{}'{}", set.version, to_string(set.state), set.key.token,
                set.description.empty() ? "" : fmt::format(", {}", set.description));
       document["sets"].push_back(to_json(set));
     }
@@ -38,7 +38,7 @@ void show_set(const Output& out, const hsmseal::CredentialSet& set) {
     if (value) out.line("{}: {}", name, to_text(*value));
   };
   out.line("set: {}", set.version);
-  out.line("state: {}", word(set.state));
+  out.line("state: {}", to_string(set.state));
   out.line("token: '{}' (label '{}', serial {})", set.key.token, set.key.token_label, set.key.token_serial);
   out.line("key: '{}', CKA_ID {}", set.key.key_label, hexadecimal(set.key.key_id));
   if (!set.key.mac_key_id.empty()) out.line("second key: CKA_ID {}", hexadecimal(set.key.mac_key_id));

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include <fmt/ranges.h>
 
@@ -22,39 +23,82 @@ std::string whole_name(const hsmseal::TokenInfo& token) {
   return fmt::format("'{}' (serial {})", token.label, token.serial);
 }
 
-std::string cure_of_no_token(const HostToken& token) {
-  const bool soft = token.driver.find("softhsm") != std::string::npos;
-  if (soft) {
+bool is_of(const HostToken& token, std::string_view driver) { return token.driver.find(driver) != std::string::npos; }
+
+std::string cure_of_blank_token(const HostToken& token) {
+  const std::string label = token.binding.select.label.empty() ? "NAME" : token.binding.select.label;
+  if (is_of(token, "softhsm")) {
     return fmt::format(
         "make one: softhsm2-util --init-token --free --label {}; or let SOFTHSM2_CONF name the "
         "configuration of those there are",
-        token.binding.select.label.empty() ? "NAME" : token.binding.select.label);
+        label);
   }
-  return "connect the HSM, initialize its token or partition with the vendor's tool, and check the driver's configuration";
+  if (is_of(token, "opencryptoki")) {
+    return fmt::format("initialize the blank one as {}: pkcsconf -I, -P and -u with -c and the slot's number", label);
+  }
+  return fmt::format("initialize the blank one with the vendor's tool, and call it {}", label);
 }
 
-std::optional<hsmseal::TokenInfo> find_token(const hsmseal::Pkcs11Module& module, const HostToken& token,
-                                             Findings& findings) {
-  const auto all = module.tokens();
-  if (all.empty()) {
-    findings.problem(name_of(token), "its driver shows no token that is initialized", cure_of_no_token(token));
+std::string cure_of_no_token(const HostToken& token) {
+  if (is_of(token, "softhsm")) return cure_of_blank_token(token);
+  return "connect the HSM or its partition, and check the driver's configuration";
+}
+
+/// What a driver shows of its tokens.
+struct Shown {
+  std::vector<hsmseal::TokenInfo> ready = {}, blank = {};
+
+  /// Those that may be meant, by their names; sorted, as drivers number slots anew.
+  [[nodiscard]] std::string names() const {
+    std::vector<std::string> names;
+    std::ranges::transform(ready, std::back_inserter(names), whole_name);
+    std::ranges::sort(names);
+    return fmt::format("{}", fmt::join(names, ", "));
+  }
+
+  /// Blank ones have no name. A slot's number is the one thing by which the vendor's tool knows them.
+  [[nodiscard]] std::string blank_ones() const {
+    std::vector<std::string> slots;
+    for (const auto& token : blank) slots.push_back(fmt::format("slot {} ({})", token.slot, token.model));
+    return fmt::format("{}", fmt::join(slots, ", "));
+  }
+};
+
+void tell_of_none(const Shown& shown, const HostToken& token, Findings& findings) {
+  if (shown.blank.empty()) {
+    findings.problem(name_of(token), "its driver shows no token at all", cure_of_no_token(token));
+  } else {
+    findings.problem(
+        name_of(token),
+        fmt::format("its driver shows no token that is initialized, and blank ones in {}", shown.blank_ones()),
+        cure_of_blank_token(token));
+  }
+}
+
+std::optional<hsmseal::TokenInfo> find_token(const std::shared_ptr<hsmseal::Pkcs11Module>& module,
+                                             const HostToken& token, const Patience& patience, Findings& findings) {
+  const Shown shown = patience.call("the search for tokens", [module] {
+    return Shown{module->tokens(), module->blank_tokens()};
+  });
+  if (shown.ready.empty()) {
+    tell_of_none(shown, token, findings);
     return std::nullopt;
   }
-  std::vector<std::string> names;
-  std::ranges::transform(all, std::back_inserter(names), whole_name);
-  std::ranges::sort(names);  // drivers number slots anew
   try {
-    return module.token(token.binding.select);
+    return patience.call("the search for tokens",
+                         [module, select = token.binding.select] { return module->token(select); });
   } catch (const hsmseal::TokenUnavailableError&) {
     findings.problem(
         name_of(token),
-        fmt::format("no token with {}; its driver shows {}", token.binding.select.describe(), fmt::join(names, ", ")),
-        "write what one of these is called into \"select\", or connect the HSM that is meant");
+        fmt::format("no token with {}; its driver shows {}{}", token.binding.select.describe(), shown.names(),
+                    shown.blank.empty() ? "" : ", and blank ones in " + shown.blank_ones()),
+        fmt::format("write what one of these is called into \"select\", or connect the HSM that is meant{}",
+                    shown.blank.empty() ? "" : "; or " + cure_of_blank_token(token)));
   } catch (const hsmseal::InvalidArgumentError&) {
-    findings.problem(name_of(token),
-                     fmt::format("more than one token with {}; its driver shows {}", token.binding.select.describe(),
-                                 fmt::join(names, ", ")),
-                     "add the serial to \"select\", as in {\"label\": ..., \"serial\": ...}");
+    findings.problem(
+        name_of(token),
+        fmt::format("more than one token with {}; its driver shows {}", token.binding.select.describe(), shown.names()),
+        "add the serial to \"select\", as in {\"label\": ..., \"serial\": ...}");
   }
   return std::nullopt;
 }
@@ -137,10 +181,9 @@ bool pin_is_there(const HostToken& token, Findings& findings) {
   return false;
 }
 
-void tell_refusal(const hsmseal::TokenLoginError& error, const hsmseal::Pkcs11Module& module, const HostToken& token,
+void tell_refusal(const hsmseal::TokenLoginError& error, std::uint64_t now, const HostToken& token,
                   Findings& findings) {
   std::string left;
-  const auto now = module.token(token.binding.select).flags;
   if ((now & kUserPinLocked) != 0) {
     left = "; the token is locked now";
   } else if ((now & kUserPinFinalTry) != 0) {
@@ -163,9 +206,10 @@ void tell_refusal(const hsmseal::TokenLoginError& error, const hsmseal::Pkcs11Mo
 }  // namespace
 
 std::optional<hsmseal::Pkcs11Session> diagnose_token(const std::shared_ptr<hsmseal::Pkcs11Module>& module,
-                                                     const HostToken& token, Findings& findings) {
+                                                     const HostToken& token, const Patience& patience,
+                                                     Findings& findings) {
   try {
-    const auto info = find_token(*module, token, findings);
+    const auto info = find_token(module, token, patience, findings);
     if (!info) return std::nullopt;
     findings.good(name_of(token),
                   fmt::format("{}, model {}, of {}", whole_name(*info), info->model, info->manufacturer));
@@ -183,17 +227,29 @@ std::optional<hsmseal::Pkcs11Session> diagnose_token(const std::shared_ptr<hsmse
         (!may_log_in(*info, token, findings) || !pin_is_there(token, findings))) {
       return std::nullopt;
     }
-    hsmseal::Pkcs11Session session{module, token.binding.select};
-    if (kind != hsmseal::PinSource::Kind::None) session.login(token.binding.pin, token.binding.low_pin_count);
+    auto session = patience.call("C_OpenSession and C_Login", [module, binding = token.binding, kind] {
+      hsmseal::Pkcs11Session opened{module, binding.select};
+      if (kind != hsmseal::PinSource::Kind::None) opened.login(binding.pin, binding.low_pin_count);
+      return opened;
+    });
     findings.good(name_of(token),
                   kind == hsmseal::PinSource::Kind::None ? "it works without a login" : "the login works");
     return session;
   } catch (const hsmseal::TokenLoginError& error) {
-    tell_refusal(error, *module, token, findings);
+    const auto now = patience.call("C_GetTokenInfo",
+                                   [module, select = token.binding.select] { return module->token(select).flags; });
+    tell_refusal(error, now, token, findings);
   } catch (const hsmseal::Error& error) {
     findings.problem(name_of(token), error, "look into the HSM's and the driver's log, and check the connection");
   }
   return std::nullopt;
+}
+
+hsmseal::ProbeReport probe(const HostFile& host, const HostToken& token, hsmseal::Pkcs11Session session,
+                           const hsmseal::ProbeOptions& options, const Patience& patience) {
+  return patience.call("the probe", [host = host.host(), alias = token.alias, session = std::move(session), options] {
+    return hsmseal::probe_token(host, alias, options);
+  });
 }
 
 }  // namespace tool

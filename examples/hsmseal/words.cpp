@@ -11,20 +11,6 @@
 
 namespace tool {
 
-std::string_view word(hsmseal::SetState state) {
-  switch (state) {
-    case hsmseal::SetState::Staged:
-      return "staged";
-    case hsmseal::SetState::Active:
-      return "active";
-    case hsmseal::SetState::Archived:
-      return "archived";
-    case hsmseal::SetState::Deleted:
-      return "deleted";
-  }
-  return "unknown";
-}
-
 std::string_view word(hsmseal::WrapAlgorithm algorithm) {
   switch (algorithm) {
     case hsmseal::WrapAlgorithm::Aes256Gcm:
@@ -33,24 +19,6 @@ std::string_view word(hsmseal::WrapAlgorithm algorithm) {
       return "AES-256-CBC with HMAC-SHA-256";
   }
   return "unknown";
-}
-
-std::string_view word(hsmseal::IvRule rule) {
-  switch (rule) {
-    case hsmseal::IvRule::Caller:
-      return "caller";
-    case hsmseal::IvRule::TokenWrites:
-      return "token-writes";
-    case hsmseal::IvRule::TokenAppends:
-      return "token-appends";
-    case hsmseal::IvRule::TokenPrepends:
-      return "token-prepends";
-  }
-  return "unknown";
-}
-
-std::string_view word(hsmseal::GcmParameters parameters) {
-  return parameters == hsmseal::GcmParameters::WithIvBits ? "with-iv-bits" : "without-iv-bits";
 }
 
 std::string_view word(hsmseal::Evidence evidence) {
@@ -64,8 +32,8 @@ std::string_view word(hsmseal::Suite suite) {
 std::string describe(const hsmseal::WrapProfile& profile) {
   std::string text{word(profile.algorithm)};
   if (profile.algorithm == hsmseal::WrapAlgorithm::Aes256Gcm) {
-    text += fmt::format(", IV rule {}, IV of {} bytes, mechanism 0x{:x}, parameters {}", word(profile.gcm.iv_rule),
-                        profile.gcm.iv_bytes, profile.gcm.mechanism, word(profile.gcm.parameters));
+    text += fmt::format(", IV rule {}, IV of {} bytes, mechanism 0x{:x}, parameters {}", to_string(profile.gcm.iv_rule),
+                        profile.gcm.iv_bytes, profile.gcm.mechanism, to_string(profile.gcm.parameters));
   }
   return text + fmt::format(", at most {} bytes a call", profile.max_plaintext);
 }
@@ -121,10 +89,10 @@ std::chrono::milliseconds duration_from(std::string_view text) {
 Json to_json(const hsmseal::WrapProfile& profile) {
   Json json = {{"algorithm", word(profile.algorithm)}, {"max_plaintext", profile.max_plaintext}};
   if (profile.algorithm == hsmseal::WrapAlgorithm::Aes256Gcm) {
-    json["iv"] = word(profile.gcm.iv_rule);
+    json["iv"] = to_string(profile.gcm.iv_rule);
     json["iv_bytes"] = profile.gcm.iv_bytes;
     json["mechanism"] = profile.gcm.mechanism;
-    json["parameters"] = word(profile.gcm.parameters);
+    json["parameters"] = to_string(profile.gcm.parameters);
   }
   return json;
 }
@@ -134,7 +102,7 @@ Json to_json(const hsmseal::CredentialSet& set) {
     return value ? Json(to_text(*value)) : Json();
   };
   return {{"version", set.version},
-          {"state", word(set.state)},
+          {"state", to_string(set.state)},
           {"token", set.key.token},
           {"token_label", set.key.token_label},
           {"token_serial", set.key.token_serial},

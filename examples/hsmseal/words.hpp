@@ -7,7 +7,6 @@
 
 #include <hsmseal/credential_set.hpp>
 #include <hsmseal/envelope_header.hpp>
-#include <hsmseal/gcm_form.hpp>
 #include <hsmseal/vendors.hpp>
 
 #include "output.hpp"
@@ -16,10 +15,7 @@
 
 namespace tool {
 
-[[nodiscard]] std::string_view word(hsmseal::SetState state);
 [[nodiscard]] std::string_view word(hsmseal::WrapAlgorithm algorithm);
-[[nodiscard]] std::string_view word(hsmseal::IvRule rule);
-[[nodiscard]] std::string_view word(hsmseal::GcmParameters parameters);
 [[nodiscard]] std::string_view word(hsmseal::Evidence evidence);
 [[nodiscard]] std::string_view word(hsmseal::Suite suite);
 

@@ -49,6 +49,9 @@ enum class SetState : std::uint8_t {
   Deleted,   ///< opens nothing; what is left says how to find its key again, see KeyRing::restore() and purge()
 };
 
+/// "staged", "active", "archived" or "deleted", as src/FORMAT.md has it; "unknown" for any other value.
+[[nodiscard]] HSMSEAL_API std::string_view to_string(SetState state) noexcept;
+
 /// How data keys are wrapped: the meaning, not a driver's mechanism number. Values are those of src/FORMAT.md.
 enum class WrapAlgorithm : std::uint8_t {
   Aes256Gcm = 1,  ///< AES-256-GCM, 16-byte tag (NIST SP 800-38D)

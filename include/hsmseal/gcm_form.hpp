@@ -2,6 +2,9 @@
 
 #include <compare>
 #include <cstdint>
+#include <string_view>
+
+#include <hsmseal/export.hpp>
 
 namespace hsmseal {
 
@@ -13,11 +16,17 @@ enum class IvRule : std::uint8_t {
   TokenPrepends,  ///< the token wants a buffer of zeros and puts its IV before the ciphertext
 };
 
+/// "caller", "token-writes", "token-appends" or "token-prepends", as src/FORMAT.md has it; "unknown" for any other value.
+[[nodiscard]] HSMSEAL_API std::string_view to_string(IvRule rule) noexcept;
+
 /// Which CK_GCM_PARAMS a driver reads.
 enum class GcmParameters : std::uint8_t {
   WithIvBits,     ///< six fields, with ulIvBits (PKCS#11 2.40, section 2.12.2, as its header has it)
   WithoutIvBits,  ///< five fields, as that section's text has it
 };
+
+/// "with-iv-bits" or "without-iv-bits", as src/FORMAT.md has it; "unknown" for any other value.
+[[nodiscard]] HSMSEAL_API std::string_view to_string(GcmParameters parameters) noexcept;
 
 /// How a token does AES-GCM.
 struct GcmForm {

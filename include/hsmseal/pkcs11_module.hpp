@@ -86,6 +86,10 @@ class HSMSEAL_API Pkcs11Module {
   /// @throws TokenError  C_GetSlotList or C_GetTokenInfo failed.
   [[nodiscard]] std::vector<TokenInfo> tokens() const;
 
+  /// Every token present that nobody has initialised yet, in the driver's order: without a label, of no use before that.
+  /// @throws TokenError  C_GetSlotList or C_GetTokenInfo failed.
+  [[nodiscard]] std::vector<TokenInfo> blank_tokens() const;
+
   /// The one token that a selector means.
   ///
   /// @throws InvalidArgumentError    more than one token matches, or the selector is empty.

@@ -43,6 +43,23 @@ std::vector<CK_SLOT_ID> slots_with_token(Driver& driver) {
   });
 }
 
+/// Those that are initialised, or those that are not.
+std::vector<TokenInfo> tokens_of(Driver& driver, CK_FLAGS initialized) {
+  std::vector<TokenInfo> tokens;
+  for (const CK_SLOT_ID slot : slots_with_token(driver)) {
+    CK_TOKEN_INFO info{};
+    const CK_RV rv = driver.call(&CK_FUNCTION_LIST::C_GetTokenInfo, slot, &info);
+    // One slot's trouble must not hide the other tokens; the token meant is then missing, and is said to be.
+    if (rv == CKR_TOKEN_NOT_PRESENT || rv == CKR_TOKEN_NOT_RECOGNIZED || rv == CKR_DEVICE_REMOVED) continue;
+    if (rv != CKR_OK) pkcs11::throw_failure("C_GetTokenInfo", rv, "");
+    if ((info.flags & CKF_TOKEN_INITIALIZED) != initialized) continue;
+    tokens.push_back({slot, pkcs11::unpadded(info.label), pkcs11::unpadded(info.serialNumber),
+                      pkcs11::unpadded(info.model), pkcs11::unpadded(info.manufacturerID), info.flags,
+                      info.ulMaxSessionCount});
+  }
+  return tokens;
+}
+
 bool matches(const TokenSelector& selector, const TokenInfo& token) {
   const auto agrees = [](const std::string& wanted, const std::string& found) {
     return wanted.empty() || wanted == found;
@@ -84,21 +101,9 @@ ModuleInfo Pkcs11Module::info() const {
           info.libraryVersion.minor};
 }
 
-std::vector<TokenInfo> Pkcs11Module::tokens() const {
-  std::vector<TokenInfo> tokens;
-  for (const CK_SLOT_ID slot : slots_with_token(*driver_)) {
-    CK_TOKEN_INFO info{};
-    const CK_RV rv = driver_->call(&CK_FUNCTION_LIST::C_GetTokenInfo, slot, &info);
-    // One slot's trouble must not hide the other tokens; the token meant is then missing, and is said to be.
-    if (rv == CKR_TOKEN_NOT_PRESENT || rv == CKR_TOKEN_NOT_RECOGNIZED || rv == CKR_DEVICE_REMOVED) continue;
-    if (rv != CKR_OK) pkcs11::throw_failure("C_GetTokenInfo", rv, "");
-    if ((info.flags & CKF_TOKEN_INITIALIZED) == 0) continue;
-    tokens.push_back({slot, pkcs11::unpadded(info.label), pkcs11::unpadded(info.serialNumber),
-                      pkcs11::unpadded(info.model), pkcs11::unpadded(info.manufacturerID), info.flags,
-                      info.ulMaxSessionCount});
-  }
-  return tokens;
-}
+std::vector<TokenInfo> Pkcs11Module::tokens() const { return tokens_of(*driver_, CKF_TOKEN_INITIALIZED); }
+
+std::vector<TokenInfo> Pkcs11Module::blank_tokens() const { return tokens_of(*driver_, 0); }
 
 TokenInfo Pkcs11Module::token(const TokenSelector& selector) const {
   if (selector.label.empty() && selector.serial.empty() && selector.model.empty() && selector.manufacturer.empty()) {

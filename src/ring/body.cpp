@@ -10,6 +10,7 @@
 #include <hsmseal/error.hpp>
 
 #include "core/hex.hpp"
+#include "core/names.hpp"
 #include "core/wrap_rules.hpp"
 #include "crypto/crypto.hpp"
 
@@ -20,26 +21,6 @@ using nlohmann::json;
 
 constexpr int kFormat = 1;
 constexpr std::size_t kMaxBodyBytes = std::size_t{64} << 20;
-
-template <typename Value, std::size_t N>
-using Names = std::array<std::pair<Value, std::string_view>, N>;
-
-constexpr Names<SetState, 4> kStates{{
-    {SetState::Staged, "staged"},
-    {SetState::Active, "active"},
-    {SetState::Archived, "archived"},
-    {SetState::Deleted, "deleted"},
-}};
-constexpr Names<IvRule, 4> kIvRules{{
-    {IvRule::Caller, "caller"},
-    {IvRule::TokenWrites, "token-writes"},
-    {IvRule::TokenAppends, "token-appends"},
-    {IvRule::TokenPrepends, "token-prepends"},
-}};
-constexpr Names<GcmParameters, 2> kGcmParameters{{
-    {GcmParameters::WithIvBits, "with-iv-bits"},
-    {GcmParameters::WithoutIvBits, "without-iv-bits"},
-}};
 constexpr std::uint64_t kMostWraps = std::uint64_t{1} << 32;  // NIST SP 800-38D section 8.3, random IVs
 constexpr std::chrono::hours kLongestQuarantine{24 * 36'525};
 constexpr std::size_t kFormerKeyBytes = crypto::kNonceBytes + crypto::kKeyBytes + crypto::kTagBytes;
@@ -56,13 +37,6 @@ std::string dump(const json& value, std::string_view what) {
   }
 }
 
-/// @returns no name, which no reader takes, for what a provider made up.
-template <typename Value, std::size_t N>
-std::string_view name_of(Value value, const Names<Value, N>& names) {
-  const auto found = std::ranges::find(names, value, &Names<Value, N>::value_type::first);
-  return found == names.end() ? std::string_view{} : found->second;
-}
-
 std::int64_t to_number(Timestamp time) { return time.time_since_epoch().count(); }
 
 json to_json(const std::optional<Timestamp>& time) { return time ? json(to_number(*time)) : json(nullptr); }
@@ -70,10 +44,10 @@ json to_json(const std::optional<Timestamp>& time) { return time ? json(to_numbe
 json to_json(const WrapProfile& profile) {
   json wrap = {{"algorithm", static_cast<int>(profile.algorithm)}, {"max_plaintext", profile.max_plaintext}};
   if (profile.algorithm != WrapAlgorithm::Aes256Gcm) return wrap;
-  wrap["iv"] = name_of(profile.gcm.iv_rule, kIvRules);
+  wrap["iv"] = to_string(profile.gcm.iv_rule);
   wrap["iv_bytes"] = profile.gcm.iv_bytes;
   wrap["mechanism"] = profile.gcm.mechanism;
-  wrap["parameters"] = name_of(profile.gcm.parameters, kGcmParameters);
+  wrap["parameters"] = to_string(profile.gcm.parameters);
   return wrap;
 }
 
@@ -93,7 +67,7 @@ json to_json(const CredentialSet& set) {
       {"key_label", set.key.key_label},
       {"mac_key_id", hex_or_null(set.key.mac_key_id)},
       {"proof", {{"digest", core::to_hex(set.key.proof.digest)}, {"wrapped", core::to_hex(set.key.proof.wrapped)}}},
-      {"state", name_of(set.state, kStates)},
+      {"state", to_string(set.state)},
       {"token", {{"alias", set.key.token}, {"label", set.key.token_label}, {"serial", set.key.token_serial}}},
       {"version", set.version},
       {"wrap", to_json(set.key.profile)},
@@ -144,9 +118,9 @@ std::optional<Timestamp> optional_time(const json& value) {
 
 /// @param what  names the value in the message.
 template <typename Value, std::size_t N>
-Value named_field(const json& text, const Names<Value, N>& names, const char* what) {
+Value named_field(const json& text, const core::Names<Value, N>& names, const char* what) {
   const std::string_view name = text.get_ref<const std::string&>();
-  const auto found = std::ranges::find(names, name, &Names<Value, N>::value_type::second);
+  const auto found = std::ranges::find(names, name, &core::Names<Value, N>::value_type::second);
   if (found == names.end()) malformed(std::string{what} + " is unknown to this version");
   return found->first;
 }
@@ -170,17 +144,18 @@ WrapProfile profile_from(const json& object) {
   if (algorithm != static_cast<std::uint32_t>(WrapAlgorithm::Aes256Gcm)) {
     malformed("a set's way to wrap is unknown to this version");
   }
-  profile.gcm.iv_rule = named_field(object.at("iv"), kIvRules, "who makes a set's IVs");
+  profile.gcm.iv_rule = named_field(object.at("iv"), core::kIvRules, "who makes a set's IVs");
   profile.gcm.iv_bytes = number_field<std::uint32_t>(object.at("iv_bytes"), "iv_bytes");
   profile.gcm.mechanism = number_field<std::uint32_t>(object.at("mechanism"), "a mechanism");
-  profile.gcm.parameters = named_field(object.at("parameters"), kGcmParameters, "the form of a mechanism's parameters");
+  profile.gcm.parameters =
+      named_field(object.at("parameters"), core::kGcmParameters, "the form of a mechanism's parameters");
   return profile;
 }
 
 CredentialSet set_from(const json& object) {
   CredentialSet set;
   set.version = number_field<Version>(object.at("version"), "a version");
-  set.state = named_field(object.at("state"), kStates, "a set's state");
+  set.state = named_field(object.at("state"), core::kSetStates, "a set's state");
   set.description = object.at("description").get<std::string>();
   set.created_at = time_field(object.at("created_at"));
   set.activated_at = optional_time(object.at("activated_at"));

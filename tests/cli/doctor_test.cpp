@@ -33,6 +33,9 @@ TEST_CASE("doctor names what is wrong with a host file, and the cure") {
   scene.keep_secret("918273645");
   for (const std::string fields : {
            R"("driver": "softhsm2", "selct": {"label": "hsm1"}, "pin": {"file": "hsm1.pin"})",
+           R"("Driver": "softhsm2", "select": {"label": "hsm1"}, "pin": {"file": "hsm1.pin"})",
+           R"("driver": "softhsm2", "select": {"label": "hsm1"}, "pni": {"file": "hsm1.pin"})",
+           R"("driver": "softhsm2", "select": {"label": "hsm1"}, "spare": {"file": "hsm1.pin"})",
            R"("driver": "softhsm2", "select": {"label": "hsm1"}, "pin": {"file": "hsm1.pin"}, "spare": 1)",
            R"("driver": "softhsm2", "select": {"label": "hsm1"}, "pin": {"pin": "918273645"})",
            R"("driver": "softhsm2", "select": {"label": "hsm1"}, "pin": "918273645")",
@@ -54,6 +57,11 @@ TEST_CASE("doctor names what is wrong with a host file, and the cure") {
   scene.run("hsmseal doctor");
   scene.write("hsmseal.json", R"({"tokens": {}})");
   scene.run("hsmseal doctor");
+  scene.write("hsmseal.json", R"({"token": {"a": {}}, "store": "sqlite:ring.db"})");
+  scene.run("hsmseal doctor");
+  scene.write("hsmseal.json", R"({"store": "sqlite:ring.db"})");
+  scene.run("hsmseal doctor");
+  diagnose(scene, kGood, R"(, "store": {"ulr": "sqlite:ring.db"})");
   scene.matches("doctor_host_file");
 }
 

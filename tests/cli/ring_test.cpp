@@ -91,6 +91,75 @@ TEST_CASE("the tool destroys and purges only what is counted, confirmed and out 
   scene.matches("removal");
 }
 
+TEST_CASE("a ring that was restored from an older copy is taken only when the operator says so") {
+  Scene scene;
+  scene.write_host_file();
+  scene.prepare("hsmseal ring create --token hsm1");
+  scene.prepare("cp ring.db older.db; hsmseal ring export older.ring; hsmseal ring add --token hsm1");
+  scene.prepare("cp older.db ring.db");
+  CHECK(scene.run("hsmseal ring list").exit_code == 7);
+  CHECK(scene.run("hsmseal ring verify").exit_code == 7);
+  CHECK(scene.run("hsmseal ring verify --accept-rollback --trust-first-use").exit_code == 2);
+  CHECK(scene.run("hsmseal ring verify --accept-rollback").exit_code == 0);
+  CHECK(scene.run("hsmseal ring list").exit_code == 0);
+  scene.prepare("hsmseal ring add --token hsm1; rm ring.db");
+  CHECK(scene.run("hsmseal ring import older.ring").exit_code == 7);
+  CHECK(scene.run("hsmseal ring import older.ring --accept-rollback").exit_code == 0);
+  CHECK(scene.run("hsmseal ring list").exit_code == 0);
+  scene.matches("rollback");
+}
+
+TEST_CASE("the audit log is shown, also where it was changed") {
+  Scene scene;
+  scene.write_host_file({"hsm1"}, R"(, "audit_log": "audit.log")");
+  scene.run("hsmseal ring log");
+  scene.prepare("hsmseal ring create --token hsm1");
+  scene.prepare("printf secret | hsmseal seal --no-context --text > sealed");
+  scene.prepare("printf wrong > wrong.pin; hsmseal ring amend 1 --description new");
+  const std::string log = scene.run("hsmseal ring log").output;
+  CHECK(log.find("set-added") != std::string::npos);
+  scene.prepare("hsmseal ring log --json > json; python3 -m json.tool json > /dev/null");
+  const std::string end = scene.run("hsmseal ring log --verify | sed -n 's/^end: //p'").output;
+  CHECK(scene.run("hsmseal ring log --verify --expect " + end.substr(0, end.size() - 1)).exit_code == 0);
+  CHECK(scene.run("hsmseal ring log --expect " + end.substr(0, end.size() - 1)).exit_code == 2);
+  scene.prepare("head -n 2 audit.log > cut.log; echo 'not a line' >> cut.log");
+  CHECK(scene.run("hsmseal ring log cut.log").exit_code == 0);
+  CHECK(scene.run("hsmseal ring log --verify cut.log").exit_code == 7);
+  CHECK(scene.run("head -n 2 audit.log > short.log; hsmseal ring log --verify short.log").exit_code == 0);
+  CHECK(scene.run("hsmseal ring log --verify short.log --expect " + end.substr(0, end.size() - 1)).exit_code == 7);
+  scene.run("hsmseal ring log no-such.log");
+  scene.matches("audit_log");
+}
+
+TEST_CASE("a key that others made is adopted with each of its weaknesses named, and known again") {
+  Scene scene;
+  scene.write_host_file();
+  scene.keep_secret("hunter2");
+  const auto make = [&](const std::string& id, const std::string& options, const std::string& type = "AES:32") {
+    scene.tokens().make_key_with_pkcs11_tool("hsm1", "by-hand", id, options, type);
+  };
+  make("0a0b", "--sensitive --private");
+  make("0c", "--sensitive --private", "AES:16");
+  make("0d", "--sensitive --private", "GENERIC:32");
+  scene.prepare("hsmseal ring create --token hsm1");
+  const std::string adopt = "hsmseal ring add --token hsm1 --adopt ";
+  CHECK(scene.run(adopt + "0a0b").exit_code == 6);
+  CHECK(scene.run(adopt + "0a0b --accept wraps-keys").exit_code == 6);
+  CHECK(scene.run(adopt + "0a0b --accept wraps-keys --accept signs-or-derives").exit_code == 0);
+  CHECK(scene.run("hsmseal ring verify 4").exit_code == 0);
+  scene.run("printf hunter2 | hsmseal seal --no-context --text > sealed; hsmseal open --no-context -o opened sealed");
+  CHECK(scene.content_of("opened") == "hunter2");
+  const std::string accepting = " --accept wraps-keys --accept signs-or-derives";
+  CHECK(scene.run(adopt + "0a0b" + accepting).exit_code == 0);
+  scene.run("hsmseal ring list --json | grep kek_id | sort | uniq -c | sed 's/^ *//'");
+  CHECK(scene.run(adopt + "0c" + accepting).exit_code == 6);
+  CHECK(scene.run(adopt + "0e" + accepting).exit_code == 6);
+  CHECK(scene.run(adopt + "0a0b --algorithm cbc-hmac" + accepting).exit_code == 0);
+  CHECK(scene.run(adopt + "0a0b --adopt-mac 0d --algorithm cbc-hmac" + accepting).exit_code == 0);
+  CHECK(scene.run("hsmseal ring orphans").exit_code == 0);
+  scene.matches("adoption");
+}
+
 TEST_CASE("every command has one JSON document for scripts") {
   Scene scene;
   scene.write_host_file();

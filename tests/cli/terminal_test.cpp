@@ -82,4 +82,23 @@ TEST_CASE("what cannot be undone is done when the version is typed again, and on
   CHECK(right.exit_code() == 0);
 }
 
+TEST_CASE("a bar grows while a file is rewrapped, on a terminal alone, and is wiped at the end") {
+  Scene scene;
+  scene.write_host_file();
+  scene.prepare("hsmseal ring create --token hsm1");
+  scene.prepare("for i in 1 2 3 4 5; do printf $i | hsmseal seal --no-context -t; echo; done > vault; cp vault other");
+  scene.prepare("hsmseal ring add --token hsm1");
+  Terminal terminal{scene, "hsmseal rewrap vault"};
+  terminal.wait_for("vault [######........................] 1 of 5");
+  terminal.wait_for("\r\x1b[K");
+  terminal.wait_for("'vault': 5 of 5 envelopes rewrapped");
+  CHECK(terminal.exit_code() == 0);
+
+  Terminal elsewhere{scene, "hsmseal rewrap other 2> errors"};
+  elsewhere.wait_for("'other': 5 of 5 envelopes rewrapped");
+  CHECK(elsewhere.exit_code() == 0);
+  CHECK(elsewhere.all().find('[') == std::string::npos);
+  CHECK(scene.content_of("errors").empty());
+}
+
 }  // namespace hsmseal::test

@@ -135,6 +135,23 @@ TEST_CASE("what is wrong on the command line is told in one voice") {
   scene.matches("usage");
 }
 
+TEST_CASE("bench measures sealing, opening and rewrapping for as long as it is told") {
+  Scene scene;
+  scene.write_host_file();
+  CHECK(scene.run("hsmseal bench").exit_code == 2);
+  scene.prepare("hsmseal ring create --token hsm1");
+  const std::string counted = " | sed -E 's/: [0-9]+ a second/: <n> a second/'";
+  scene.run("hsmseal bench --seconds 1 --threads 2 --bytes 100" + counted);
+  scene.run(
+      "hsmseal bench --seconds 1 --json > out; python3 -c \"import json; d = json.load(open('out')); "
+      "print(d['version'], d['token'], d['bytes'], d['threads'], [o['name'] for o in d['operations'] "
+      "if o['count'] > 0 and o['per_second'] > 0 and 0 < o['median_ns'] <= o['p99_ns'] <= o['slowest_ns']])\"");
+  scene.run("hsmseal bench --seconds 0");
+  scene.run("hsmseal bench --threads 1000");
+  CHECK(scene.run("hsmseal ring list").exit_code == 0);
+  scene.matches("bench");
+}
+
 TEST_CASE("drivers says what was run and what is only documented") {
   Scene scene;
   const Ran ran = scene.run("hsmseal drivers");

@@ -126,7 +126,7 @@ bool OpenCryptoki::ran_in_namespaces(OutputOf shown) {
   return true;
 }
 
-OpenCryptoki::OpenCryptoki() : pin_(seven_digits()) {
+OpenCryptoki::OpenCryptoki(Initialized token) : pin_(seven_digits()) {
   // Or it would hide the files of the machine's own daemons from them.
   const char* outside = std::getenv(kInside);
   if (outside == nullptr || mounts() == outside) throw std::runtime_error("not in namespaces of its own");
@@ -134,6 +134,7 @@ OpenCryptoki::OpenCryptoki() : pin_(seven_digits()) {
   run(fmt::format(kPlaces, has_user_of_its_own() ? "tokversion = 3.12\\n" : ""));
   if (has_user_of_its_own()) run("install -d -o pkcsslotd -g pkcs11 -m 710 " + daemons_folder().string());
   start_daemon();
+  if (token == Initialized::No) return;
   const std::string so_pin = seven_digits();
   const auto configure = [](std::string_view lines, const std::string& action) {
     run(fmt::format("printf '{}' | pkcsconf -c 0 {} > /dev/null 2>&1", lines, action));
@@ -166,6 +167,18 @@ void OpenCryptoki::kill_daemon() const {
 }
 
 std::shared_ptr<Pkcs11Module> OpenCryptoki::module() const { return Pkcs11Module::load(Host{}.driver_for(binding())); }
+
+std::string OpenCryptoki::version() const {
+  const ModuleInfo info = module()->info();
+  return fmt::format("{}.{}", info.library_major, info.library_minor);
+}
+
+void OpenCryptoki::destroy_key_with_pkcs11_tool(const std::string& id_hex) const {
+  run(
+      fmt::format("pkcs11-tool --module {} --token-label {} --login --pin {} --delete-object --type secrkey --id {} "
+                  "> /dev/null 2>&1",
+                  Host{}.driver_for(binding()).library.string(), kLabel, pin_, id_hex));
+}
 
 TokenBinding OpenCryptoki::binding() const {
   return {.driver = "opencryptoki",

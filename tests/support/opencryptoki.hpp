@@ -14,6 +14,9 @@ enum class OutputOf {
   Always,    ///< in any case: it has something to show
 };
 
+/// Whether its token was initialised.
+enum class Initialized { Yes, No };
+
 /// An openCryptoki with a soft token and a daemon of its own, as Debian 12 (3.8) or Debian 13 (3.23) has it.
 ///
 /// The daemon has fixed paths and names, so it lives in namespaces of its own (mount, IPC and process numbers), where
@@ -32,8 +35,8 @@ class OpenCryptoki {
   /// @returns whether there is nothing left to do: false in the namespaces.
   [[nodiscard]] static bool ran_in_namespaces(OutputOf shown = OutputOf::Failures);
 
-  /// Starts the daemon and initialises the token; in the namespaces alone.
-  OpenCryptoki();
+  /// Starts the daemon and initialises the token, or leaves it blank; in the namespaces alone.
+  explicit OpenCryptoki(Initialized token = Initialized::Yes);
   OpenCryptoki(const OpenCryptoki&) = delete;
   OpenCryptoki& operator=(const OpenCryptoki&) = delete;
   ~OpenCryptoki() = default;  // the daemon ends with the namespaces
@@ -45,6 +48,10 @@ class OpenCryptoki {
   [[nodiscard]] std::shared_ptr<Pkcs11Module> module() const;
   [[nodiscard]] TokenBinding binding() const;
   [[nodiscard]] const std::string& pin() const { return pin_; }
+  /// "3.8" or "3.23".
+  [[nodiscard]] std::string version() const;
+  /// Destroys a secret key with pkcs11-tool, as others would.
+  void destroy_key_with_pkcs11_tool(const std::string& id_hex) const;
   /// A PIN that the token counts as wrong.
   [[nodiscard]] std::string wrong_pin() const;
 

@@ -340,3 +340,15 @@ TEST_CASE("a serialised driver has one thread in it at a time, a parallel one se
   CHECK(most_in(*Pkcs11Module::borrow(&list, Concurrency::Serialized), 1) == 1);
   CHECK(most_in(*Pkcs11Module::borrow(&list, Concurrency::Parallel), 2) >= 2);
 }
+
+TEST_CASE("a token that nobody initialised is shown apart from the others") {
+  const FaultyHsm hsm;
+  const auto module = hsm.module();
+  const auto ready = module->tokens(), blank = module->blank_tokens();
+  REQUIRE(ready.size() == 1);
+  CHECK((ready.front().flags & CKF_TOKEN_INITIALIZED) != 0);
+  REQUIRE(blank.size() == 1);  // SoftHSM always has one more
+  CHECK((blank.front().flags & CKF_TOKEN_INITIALIZED) == 0);
+  CHECK(blank.front().label.empty());
+  CHECK(blank.front().slot != ready.front().slot);
+}

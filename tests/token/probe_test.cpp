@@ -1,8 +1,11 @@
 #include <hsmseal/probe.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <set>
 #include <string>
+
+#include <hsmseal/deadline.hpp>
 
 #include "support/catch.hpp"
 #include "support/expect_error.hpp"
@@ -131,4 +134,16 @@ TEST_CASE("what keeps a probe from anything is thrown") {
   CHECK_THROWS_AS(probe_token(hsm.host(), "one", {.timed_calls = 10'001}), InvalidArgumentError);
   const FaultFor now(hsm, "fail C_GenerateKey CKR_FUNCTION_NOT_SUPPORTED");
   CHECK(error_of<TokenError>([&] { return probe_token(hsm.host(), "one"); }).function() == "C_GenerateKey");
+}
+
+TEST_CASE("a probe of a driver that hangs is left at the deadline") {
+  const FaultyHsm hsm;
+  static_cast<void>(probe_token(hsm.host(), "one", {.timed_calls = 0}));  // its start and its login are not waited for
+  hsm.apply("hang C_Encrypt forever");
+  {
+    const Deadline soon{std::chrono::milliseconds{500}};
+    const auto error = error_of<TokenUnavailableError>([&] { return probe_token(hsm.host(), "one"); });
+    CHECK(error.retryable());
+  }
+  CHECK(hsm.fired("hang") == 1);
 }

@@ -82,3 +82,11 @@ TEST_CASE("an altered ring record is refused, or is another ring in canonical fo
   CHECK(refused > good.size());
   CHECK(read > 100);  // texts, times and hexadecimal digits: what the MAC alone holds together
 }
+
+TEST_CASE("values have the words of a ring's record, and what a provider made up has none that is read") {
+  CHECK(to_string(SetState::Archived) == "archived");
+  CHECK(to_string(IvRule::TokenAppends) == "token-appends");
+  CHECK(to_string(GcmParameters::WithoutIvBits) == "without-iv-bits");
+  CHECK(to_string(static_cast<SetState>(9)) == "unknown");
+  CHECK(to_string(static_cast<IvRule>(9)) == "unknown");
+}
