@@ -33,20 +33,6 @@ struct Words {
   bool quick = false;
 };
 
-std::string_view name_of(hsmseal::SetState state) {
-  switch (state) {
-    case hsmseal::SetState::Staged:
-      return "staged";
-    case hsmseal::SetState::Active:
-      return "active";
-    case hsmseal::SetState::Archived:
-      return "archived";
-    case hsmseal::SetState::Deleted:
-      return "deleted";
-  }
-  return "unknown";
-}
-
 hsmseal::Version active_set(const Vault& vault) {
   const auto sets = vault.sets();
   const auto active =
@@ -101,7 +87,8 @@ int list(const Vault& vault, const std::string& name) {
 
 int sets(const Vault& vault) {
   for (const hsmseal::CredentialSet& set : vault.sets()) {
-    fmt::print("set {}  {:8}  token '{}', {}\n", set.version, name_of(set.state), set.key.token, set.description);
+    fmt::print("set {}  {:8}  token '{}', {}\n", set.version, hsmseal::to_string(set.state), set.key.token,
+               set.description);
   }
   return 0;
 }
@@ -110,7 +97,7 @@ int census(const Vault& vault) {
   const hsmseal::RowCensus census = vault.census();
   for (const hsmseal::CredentialSet& set : vault.sets()) {
     const auto found = census.sealed.find(set.version);
-    fmt::print("set {}  {:8}  {} passwords\n", set.version, name_of(set.state),
+    fmt::print("set {}  {:8}  {} passwords\n", set.version, hsmseal::to_string(set.state),
                found == census.sealed.end() ? 0 : found->second);
   }
   if (census.plain + census.foreign + census.unreadable > 0) {
