@@ -12,6 +12,9 @@
 #include <hsmseal/secret_bytes.hpp>
 
 namespace hsmseal {
+namespace envelope {
+struct EncryptorParts;
+}  // namespace envelope
 
 /// Whether the size of an envelope shows the size of its secret.
 class HSMSEAL_API Padding {
@@ -35,8 +38,8 @@ class HSMSEAL_API Padding {
 
 /// How an encryptor seals. What it can open does not depend on this.
 struct EnvelopeOptions {
-  Suite suite = Suite::DataKey;       ///< where secrets are encrypted: on the host or in the token
-  Padding padding = Padding::none();  ///< how much the sizes of envelopes tell
+  Suite suite = Suite::DataKey;       ///< where secrets are encrypted: on the host, in the token, or as streams
+  Padding padding = Padding::none();  ///< how much the sizes of envelopes tell; not for Suite::Stream
   /// How long one operation may wait for tokens, see Deadline; more than 0. Not for the ring's store, which has timeouts
   /// of its own.
   std::chrono::milliseconds deadline{10'000};
@@ -52,10 +55,10 @@ struct EnvelopeOptions {
 class HSMSEAL_API EnvelopeEncryptor {
  public:
   /// @param ring  shared with the caller: what changes through its other handles changes here.
-  /// @throws InvalidArgumentError  the deadline is not above 0.
+  /// @throws InvalidArgumentError  the deadline is not above 0, or streams are to be padded.
   explicit EnvelopeEncryptor(KeyRing ring, EnvelopeOptions options = {});
 
-  /// Seals a secret under a data key of its own (Suite::DataKey) or in the token (Suite::Token).
+  /// Seals a secret under a data key of its own (Suite::DataKey, Suite::Stream) or in the token (Suite::Token).
   ///
   /// @param secret   0 to kMaxSecretBytes bytes; with Suite::Token at most WrapProfile::max_plaintext. Not retained.
   /// @param context  what the envelope is bound to. Not retained.
@@ -121,6 +124,8 @@ class HSMSEAL_API EnvelopeEncryptor {
   [[nodiscard]] bool needs_rewrap_text(std::string_view sealed) const;
 
  private:
+  friend struct envelope::EncryptorParts;
+
   KeyRing ring_;
   EnvelopeOptions options_;
 };

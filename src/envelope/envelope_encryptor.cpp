@@ -14,29 +14,29 @@
 #include "crypto/crypto.hpp"
 #include "envelope/data_key.hpp"
 #include "envelope/padding.hpp"
+#include "envelope/stream_key.hpp"
 #include "envelope/text_form.hpp"
 #include "envelope/wire.hpp"
+#include "envelope/wrapped_key.hpp"
 #include "ring/ring_core.hpp"
 
 namespace hsmseal {
 namespace {
 
+using envelope::header_for;
 using envelope::PayloadKey;
+using envelope::segment_aad;
+using envelope::SegmentCipher;
+using envelope::StreamKey;
+using envelope::telling_refusals;
+using envelope::unwrap_data_key;
+using envelope::wrap_data_key;
+using envelope::WrappedKey;
 using ring::ConnectedSet;
 using ring::RingCore;
 using wire::Envelope;
 
 constexpr std::size_t kMaxTokenAadBytes = std::size_t{64} << 10;
-
-Envelope header_for(const ConnectedSet& set, Suite suite, bool padded) {
-  Envelope envelope;
-  envelope.suite = suite;
-  envelope.algorithm = set.set().key.profile.algorithm;
-  envelope.padded = padded;
-  std::ranges::copy(ByteView{set.ring().bytes}.first(envelope.ring_prefix.size()), envelope.ring_prefix.begin());
-  envelope.version = set.set().version;
-  return envelope;
-}
 
 /// Binds a wrapped data key to the envelope's kind, the ring and the set. src/FORMAT.md section 3.
 Bytes wrap_aad(const ConnectedSet& set, Suite suite) {
@@ -86,27 +86,28 @@ void check_wrapped(const ConnectedSet& set, const Bytes& wrapped, std::size_t pl
                                   set.set().version, wrapped.size(), plain_size, due));
 }
 
-struct WrappedKey {
-  ConnectedSet set;
-  Bytes wrapped;
-};
-
 struct Sealed {
   ConnectedSet set;
   Bytes bytes;
 };
 
-WrappedKey wrap_data_key(RingCore& ring, const SecretBytes& data_key) {
-  return with_active_set(ring, [&](const ConnectedSet& set) {
-    Bytes wrapped = set.wrapper().wrap(data_key.view(), wrap_aad(set, Suite::DataKey));
-    check_wrapped(set, wrapped, data_key.size());
-    return WrappedKey{set, std::move(wrapped)};
-  });
+Sealed seal_as_stream(RingCore& ring, const SecretBytes& secret, ContextView context) {
+  const SecretBytes data_key = crypto::random_secret(wire::kDataKeyBytes);
+  const WrappedKey key = wrap_data_key(ring, data_key, Suite::Stream);
+  const auto nonce = crypto::random_array<wire::kNonceBytes>();
+  const StreamKey stream_key{data_key, key.set.ring(), nonce};
+  Envelope envelope = header_for(key.set, Suite::Stream, false);
+  envelope.wrapped = key.wrapped;
+  envelope.commitment = stream_key.commitment();
+  envelope.nonce = nonce;
+  const Bytes payload = seal_segments(SegmentCipher{stream_key, segment_aad(key.set.ring(), context)}, secret.view());
+  envelope.payload = payload;
+  return {key.set, wire::write(envelope)};
 }
 
 Sealed seal_under_data_key(RingCore& ring, SecretBytes padded_secret, bool padded, ContextView context) {
   const SecretBytes data_key = crypto::random_secret(wire::kDataKeyBytes);
-  const WrappedKey key = wrap_data_key(ring, data_key);
+  const WrappedKey key = wrap_data_key(ring, data_key, Suite::DataKey);
   const PayloadKey payload_key{data_key, Suite::DataKey, key.set.ring()};
   const auto nonce = crypto::random_array<wire::kNonceBytes>();
   Envelope envelope = header_for(key.set, Suite::DataKey, padded);
@@ -153,11 +154,18 @@ void check_fits(const ConnectedSet& set, const Envelope& envelope) {
   if (envelope.algorithm != profile.algorithm || (size_is_known && envelope.wrapped.size() != due)) throw OpenError();
 }
 
-SecretBytes unwrap_data_key(const ConnectedSet& set, const Envelope& envelope) {
-  check_fits(set, envelope);
-  SecretBytes data_key = set.wrapper().unwrap(envelope.wrapped, wrap_aad(set, envelope.suite));
-  if (data_key.size() != wire::kDataKeyBytes) throw OpenError();
-  return data_key;
+/// @param context  nothing: the commitment alone is checked.
+SecretBytes open_payload(const SecretBytes& data_key, const RingId& ring, const Envelope& envelope,
+                         const std::optional<ContextView>& context) {
+  if (envelope.suite == Suite::Stream) {
+    const StreamKey key{data_key, ring, envelope.nonce};
+    key.check_commitment(envelope.commitment);
+    if (!context) return {};
+    return open_segments(SegmentCipher{key, segment_aad(ring, *context)}, envelope.payload);
+  }
+  const PayloadKey key{data_key, envelope.suite, ring};
+  key.check_commitment(envelope);
+  return context ? key.decrypt(envelope, *context) : SecretBytes{};
 }
 
 SecretBytes open_with(const ConnectedSet& set, const Envelope& envelope, ContextView context) {
@@ -168,9 +176,7 @@ SecretBytes open_with(const ConnectedSet& set, const Envelope& envelope, Context
     sealed.insert(sealed.end(), envelope.payload.begin(), envelope.payload.end());
     return set.wrapper().unwrap(sealed, token_aad(set, envelope, context));
   }
-  const PayloadKey payload_key{unwrap_data_key(set, envelope), envelope.suite, set.ring()};
-  payload_key.check_commitment(envelope);
-  return payload_key.decrypt(envelope, context);
+  return open_payload(unwrap_data_key(set, envelope), set.ring(), envelope, context);
 }
 
 SecretBytes without_padding(SecretBytes secret) {
@@ -180,32 +186,17 @@ SecretBytes without_padding(SecretBytes secret) {
   return secret;
 }
 
-/// Runs `work` and tells the observer if the envelope was refused.
-template <typename Work>
-auto telling_refusals(const RingCore& ring, const ConnectedSet& set, const Work& work) {
-  try {
-    return work();
-  } catch (const OpenError&) {
-    ring.tell(Event::Kind::OpenRefused, set.set());
-    throw;
-  }
-}
-
 /// Moves the data key to the active set.
 /// @param context  if given, the payload must open in it.
 Bytes rewrapped(RingCore& ring, Envelope envelope, const std::optional<ContextView>& context) {
   const ConnectedSet old_set = ring.named_by_envelope(envelope.ring_prefix, envelope.version);
   const SecretBytes data_key = telling_refusals(ring, old_set, [&] {
     SecretBytes unwrapped = unwrap_data_key(old_set, envelope);
-    const PayloadKey payload_key{unwrapped, envelope.suite, old_set.ring()};
-    payload_key.check_commitment(envelope);
-    if (context) {
-      SecretBytes secret = payload_key.decrypt(envelope, *context);
-      if (envelope.padded) static_cast<void>(without_padding(std::move(secret)));
-    }
+    SecretBytes secret = open_payload(unwrapped, old_set.ring(), envelope, context);
+    if (context && envelope.padded) static_cast<void>(without_padding(std::move(secret)));
     return unwrapped;
   });
-  const WrappedKey key = wrap_data_key(ring, data_key);
+  const WrappedKey key = wrap_data_key(ring, data_key, envelope.suite);
   envelope.algorithm = key.set.set().key.profile.algorithm;
   envelope.version = key.set.set().version;
   envelope.wrapped = key.wrapped;
@@ -214,11 +205,49 @@ Bytes rewrapped(RingCore& ring, Envelope envelope, const std::optional<ContextVi
   return moved;
 }
 
+Sealed seal_padded(RingCore& ring, Suite suite, SecretBytes padded, bool is_padded, ContextView context) {
+  if (suite == Suite::Token) return seal_in_token(ring, padded, is_padded, context);
+  if (suite == Suite::Stream) return seal_as_stream(ring, padded, context);
+  return seal_under_data_key(ring, std::move(padded), is_padded, context);
+}
+
 }  // namespace
+
+namespace envelope {
+
+Envelope header_for(const ConnectedSet& set, Suite suite, bool padded) {
+  Envelope envelope;
+  envelope.suite = suite;
+  envelope.algorithm = set.set().key.profile.algorithm;
+  envelope.padded = padded;
+  std::ranges::copy(ByteView{set.ring().bytes}.first(envelope.ring_prefix.size()), envelope.ring_prefix.begin());
+  envelope.version = set.set().version;
+  return envelope;
+}
+
+WrappedKey wrap_data_key(RingCore& ring, const SecretBytes& data_key, Suite suite) {
+  return with_active_set(ring, [&](const ConnectedSet& set) {
+    Bytes wrapped = set.wrapper().wrap(data_key.view(), wrap_aad(set, suite));
+    check_wrapped(set, wrapped, data_key.size());
+    return WrappedKey{set, std::move(wrapped)};
+  });
+}
+
+SecretBytes unwrap_data_key(const ConnectedSet& set, const Envelope& envelope) {
+  check_fits(set, envelope);
+  SecretBytes data_key = set.wrapper().unwrap(envelope.wrapped, wrap_aad(set, envelope.suite));
+  if (data_key.size() != wire::kDataKeyBytes) throw OpenError();
+  return data_key;
+}
+
+}  // namespace envelope
 
 EnvelopeEncryptor::EnvelopeEncryptor(KeyRing ring, EnvelopeOptions options)
     : ring_(std::move(ring)), options_(options) {
   if (options_.deadline.count() <= 0) throw InvalidArgumentError("an encryptor's deadline must be above 0");
+  if (options_.suite == Suite::Stream && options_.padding.bucket() != 0) {
+    throw InvalidArgumentError("streams are not padded");
+  }
 }
 
 Bytes EnvelopeEncryptor::seal(ByteView secret, ContextView context) const {
@@ -230,8 +259,7 @@ Bytes EnvelopeEncryptor::seal(ByteView secret, ContextView context) const {
         fmt::format("a secret has at most {} bytes, padding included, not {}", kMaxSecretBytes, secret.size()));
   }
   SecretBytes padded = envelope::padded(secret, bucket);
-  Sealed sealed = options_.suite == Suite::Token ? seal_in_token(ring, padded, bucket != 0, context)
-                                                 : seal_under_data_key(ring, std::move(padded), bucket != 0, context);
+  Sealed sealed = seal_padded(ring, options_.suite, std::move(padded), bucket != 0, context);
   ring.tell(Event::Kind::Sealed, sealed.set.set());
   return std::move(sealed.bytes);
 }

@@ -50,7 +50,8 @@ const std::map<std::string, int> kLayerOf = {
     {"context", 4},        {"envelope_header", 4}, {"envelope", 4},
     {"sql_ring_store", 5}, {"deadline", 0},        {"gcm_form", 0},
     {"vendors", 2},        {"probe", 3},           {"audit_log", 3},
-    {"row_source", 4},     {"rewrap", 4},          {"sql_row_source", 5},
+    {"row_source", 4},     {"stream", 4},          {"rewrap", 4},
+    {"sql_row_source", 5},
 };
 
 /// The folders of src by what they may include of each other.
