@@ -17,10 +17,10 @@
 #include <hsmseal/secret_bytes.hpp>
 
 namespace hsmseal {
-
 namespace envelope {
 class DataKeys;
-}
+struct EncryptorParts;
+}  // namespace envelope
 
 /// Whether the size of an envelope shows the size of its secret.
 class HSMSEAL_API Padding {
@@ -44,12 +44,12 @@ class HSMSEAL_API Padding {
 
 /// How an encryptor seals. What it can open does not depend on this.
 struct EnvelopeOptions {
-  Suite suite = Suite::DataKey;       ///< where secrets are encrypted: on the host or in the token
-  Padding padding = Padding::none();  ///< how much the sizes of envelopes tell
+  Suite suite = Suite::DataKey;       ///< where secrets are encrypted: on the host, in the token, or as streams
+  Padding padding = Padding::none();  ///< how much the sizes of envelopes tell; not for Suite::Stream
   /// How long one operation, or one batch, may wait for tokens, see Deadline; more than 0. Not for the ring's store,
   /// which has timeouts of its own.
   std::chrono::milliseconds deadline{10'000};
-  /// How many secrets share a data key. Suite::Token has none, and takes per_secret() alone.
+  /// How many secrets share a data key. Suite::Token and Suite::Stream take per_secret() alone.
   DataKeyPolicy data_keys = DataKeyPolicy::per_secret();
   /// With DataKeyPolicy::reuse(): how many data keys are kept that were opened, so that the token is not asked for them
   /// again, at most 2^20; those that were not used for longest go first. 0: none.
@@ -68,11 +68,11 @@ struct EnvelopeOptions {
 class HSMSEAL_API EnvelopeEncryptor {
  public:
   /// @param ring  shared with the caller: what changes through its other handles changes here.
-  /// @throws InvalidArgumentError  an option is out of its bounds.
+  /// @throws InvalidArgumentError  an option is out of its bounds, or goes against another one.
   explicit EnvelopeEncryptor(KeyRing ring, EnvelopeOptions options = {});
 
-  /// Seals a secret under a data key (Suite::DataKey), of its own or not as EnvelopeOptions::data_keys says, or in the
-  /// token (Suite::Token).
+  /// Seals a secret under a data key (Suite::DataKey, Suite::Stream), of its own or not as EnvelopeOptions::data_keys
+  /// says, or in the token (Suite::Token).
   ///
   /// @param secret   0 to kMaxSecretBytes bytes; with Suite::Token at most WrapProfile::max_plaintext. Not retained.
   /// @param context  what the envelope is bound to. Not retained.
@@ -157,6 +157,8 @@ class HSMSEAL_API EnvelopeEncryptor {
   [[nodiscard]] bool needs_rewrap_text(std::string_view sealed) const;
 
  private:
+  friend struct envelope::EncryptorParts;
+
   KeyRing ring_;
   EnvelopeOptions options_;
   std::shared_ptr<envelope::DataKeys> data_keys_;  ///< null with DataKeyPolicy::per_secret()

@@ -16,12 +16,13 @@ enum class Suite : std::uint8_t {
   DataKey = 1,  ///< AES-256-GCM on the host under a random data key, which the token wraps
   Token = 2,    ///< AES-256-GCM in the token itself: for hosts that must not hold data keys; small secrets only, and
                 ///< not with a set of WrapAlgorithm::Aes256CbcHmac
+  Stream = 3,   ///< as DataKey, in segments of 64 KiB: for values that do not fit in memory, see stream.hpp
 };
 
-/// The largest secret in bytes that Suite::DataKey seals: 64 MiB.
+/// The largest secret in bytes that Suite::DataKey seals, and of a Suite::Stream that is opened in memory: 64 MiB.
 inline constexpr std::size_t kMaxSecretBytes = std::size_t{64} << 20;
 
-/// The largest envelope in bytes.
+/// The largest envelope in bytes that is taken as a whole; streams are read and written piece by piece, see stream.hpp.
 inline constexpr std::size_t kMaxEnvelopeBytes = kMaxSecretBytes + 4096;
 
 /// What an envelope says about itself. Nothing of it is authenticated before the envelope has been opened.

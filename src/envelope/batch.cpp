@@ -47,7 +47,7 @@ std::size_t concurrency_of(const ring::Snapshot& snapshot, Version version) noex
   }
 }
 
-/// Envelopes under one data key, or one that has none.
+/// Envelopes under one data key, or one that shares none.
 struct Group {
   ByteView first;           ///< the whole of one envelope
   wire::Envelope envelope;  ///< its fields
@@ -57,8 +57,8 @@ struct Group {
 class Opener {
  public:
   Opener(ring::RingCore& ring, DataKeys* data_keys, std::span<const OpenItem> items,
-         const std::function<SecretBytes(const OpenItem&)>& open_in_token)
-      : ring_(ring), data_keys_(data_keys), items_(items), open_in_token_(open_in_token) {
+         const std::function<SecretBytes(const OpenItem&)>& open_alone)
+      : ring_(ring), data_keys_(data_keys), items_(items), open_alone_(open_alone) {
     results_.reserve(items.size());
     for (std::size_t i = 0; i < items.size(); ++i) results_.emplace_back(SecretBytes{});
   }
@@ -109,9 +109,9 @@ class Opener {
 
   /// Items of different groups are different objects, so groups may be opened at once.
   void open(const Group& group) noexcept {
-    if (group.envelope.suite == Suite::Token) {
+    if (group.envelope.suite != Suite::DataKey) {
       const std::size_t item = group.items.front();
-      results_[item] = result_of<OpenResult>([&] { return open_in_token_(items_[item]); });
+      results_[item] = result_of<OpenResult>([&] { return open_alone_(items_[item]); });
       return;
     }
     try {
@@ -142,7 +142,7 @@ class Opener {
   ring::RingCore& ring_;
   DataKeys* const data_keys_;
   const std::span<const OpenItem> items_;
-  const std::function<SecretBytes(const OpenItem&)>& open_in_token_;
+  const std::function<SecretBytes(const OpenItem&)>& open_alone_;
   std::vector<wire::Envelope> envelopes_;
   std::vector<Group> groups_;
   std::vector<OpenResult> results_;
@@ -180,8 +180,8 @@ std::size_t concurrency_of_active(const ring::RingCore& ring) noexcept {
 }
 
 std::vector<OpenResult> open_many(ring::RingCore& ring, DataKeys* data_keys, std::span<const OpenItem> items,
-                                  const std::function<SecretBytes(const OpenItem&)>& open_in_token) {
-  return Opener{ring, data_keys, items, open_in_token}.run();
+                                  const std::function<SecretBytes(const OpenItem&)>& open_alone) {
+  return Opener{ring, data_keys, items, open_alone}.run();
 }
 
 }  // namespace envelope

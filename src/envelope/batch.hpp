@@ -32,9 +32,9 @@ template <typename Result, typename Call>
 
 /// EnvelopeEncryptor::open_many().
 /// @param data_keys      null: none are kept.
-/// @param open_in_token  opens an envelope of Suite::Token.
+/// @param open_alone  opens an envelope of another suite than Suite::DataKey.
 [[nodiscard]] std::vector<OpenResult> open_many(ring::RingCore& ring, DataKeys* data_keys,
                                                 std::span<const OpenItem> items,
-                                                const std::function<SecretBytes(const OpenItem&)>& open_in_token);
+                                                const std::function<SecretBytes(const OpenItem&)>& open_alone);
 
 }  // namespace hsmseal::envelope

@@ -16,6 +16,7 @@
 #include "envelope/data_keys.hpp"
 #include "envelope/padding.hpp"
 #include "envelope/payload.hpp"
+#include "envelope/stream_key.hpp"
 #include "envelope/text_form.hpp"
 #include "envelope/wire.hpp"
 #include "envelope/wrapped_key.hpp"
@@ -28,6 +29,9 @@ using envelope::check_fits;
 using envelope::header_for;
 using envelope::Opening;
 using envelope::PayloadKey;
+using envelope::segment_aad;
+using envelope::SegmentCipher;
+using envelope::StreamKey;
 using envelope::telling_refusals;
 using envelope::unwrap_data_key;
 using envelope::Workbench;
@@ -77,6 +81,20 @@ Sealed seal_under_data_key(RingCore& ring, Workbench::Secret secret, ContextView
   return {wrapped.set, seal_once(key.view(), envelope, wrapped.set.ring(), secret, context)};
 }
 
+Sealed seal_as_stream(RingCore& ring, ByteView secret, ContextView context) {
+  const SecretBytes data_key = crypto::random_secret(wire::kDataKeyBytes);
+  const WrappedKey wrapped = wrap_data_key(ring, data_key, Suite::Stream);
+  const auto nonce = crypto::random_array<wire::kNonceBytes>();
+  const StreamKey key{data_key, wrapped.set.ring(), nonce};
+  Envelope envelope = header_for(wrapped.set, Suite::Stream, false);
+  envelope.wrapped = wrapped.wrapped;
+  envelope.commitment = key.commitment();
+  envelope.nonce = nonce;
+  const Bytes payload = seal_segments(SegmentCipher{key, segment_aad(wrapped.set.ring(), context)}, secret);
+  envelope.payload = payload;
+  return {wrapped.set, wire::write(envelope)};
+}
+
 Sealed seal_in_token(RingCore& ring, const SecretBytes& padded_secret, bool padded, ContextView context) {
   return envelope::with_active_set(ring, [&](const ConnectedSet& set) {
     const WrapProfile& profile = set.set().key.profile;
@@ -112,10 +130,23 @@ SecretBytes open_in_token(const ConnectedSet& set, const Envelope& envelope, Con
   return envelope.padded ? envelope::without_padding(std::move(secret)) : std::move(secret);
 }
 
+/// @param context  nothing: the commitment alone is checked.
+SecretBytes open_payload(const SecretBytes& data_key, const RingId& ring, const Envelope& envelope,
+                         const std::optional<ContextView>& context) {
+  if (envelope.suite == Suite::Stream) {
+    const StreamKey key{data_key, ring, envelope.nonce};
+    key.check_commitment(envelope.commitment);
+    if (!context) return {};
+    return open_segments(SegmentCipher{key, segment_aad(ring, *context)}, envelope.payload);
+  }
+  const PayloadKey key{data_key, envelope.suite, ring};
+  key.view().check_commitment(envelope);
+  return context ? Opening{key.view()}.open(envelope, ring, *context) : SecretBytes{};
+}
+
 SecretBytes open_with(const ConnectedSet& set, const Envelope& envelope, ContextView context) {
   if (envelope.suite == Suite::Token) return open_in_token(set, envelope, context);
-  const PayloadKey key{unwrap_data_key(set, envelope), envelope.suite, set.ring()};
-  return Opening{key.view()}.open(envelope, set.ring(), context);
+  return open_payload(unwrap_data_key(set, envelope), set.ring(), envelope, context);
 }
 
 /// Moves the data key to the active set.
@@ -124,9 +155,7 @@ Bytes rewrapped(RingCore& ring, Envelope envelope, const std::optional<ContextVi
   const ConnectedSet old_set = ring.named_by_envelope(envelope.ring_prefix, envelope.version);
   const SecretBytes data_key = telling_refusals(ring, old_set, [&] {
     SecretBytes unwrapped = unwrap_data_key(old_set, envelope);
-    const PayloadKey key{unwrapped, envelope.suite, old_set.ring()};
-    key.view().check_commitment(envelope);
-    if (context) static_cast<void>(Opening{key.view()}.open(envelope, old_set.ring(), *context));
+    static_cast<void>(open_payload(unwrapped, old_set.ring(), envelope, context));
     return unwrapped;
   });
   const WrappedKey key = wrap_data_key(ring, data_key, envelope.suite);
@@ -138,14 +167,34 @@ Bytes rewrapped(RingCore& ring, Envelope envelope, const std::optional<ContextVi
   return moved;
 }
 
+Sealed seal_by(RingCore& ring, const EnvelopeOptions& options, Workbench::Secret secret, ContextView context) {
+  switch (options.suite) {
+    case Suite::Token: {
+      const std::size_t bucket = options.padding.bucket();
+      return seal_in_token(ring, envelope::padded(secret.bytes, bucket), bucket != 0, context);
+    }
+    case Suite::Stream:
+      return seal_as_stream(ring, secret.bytes, context);
+    case Suite::DataKey:
+      break;
+  }
+  return seal_under_data_key(ring, secret, context);
+}
+
 }  // namespace
 
 EnvelopeEncryptor::EnvelopeEncryptor(KeyRing ring, EnvelopeOptions options)
     : ring_(std::move(ring)), options_(options) {
   if (options_.deadline.count() <= 0) throw InvalidArgumentError("an encryptor's deadline must be above 0");
+  if (options_.suite == Suite::Stream && options_.padding.bucket() != 0) {
+    throw InvalidArgumentError("streams are not padded");
+  }
   if (!options_.data_keys.reuses()) return;
   if (options_.suite == Suite::Token) {
     throw InvalidArgumentError("Suite::Token seals without data keys, so there are none to reuse");
+  }
+  if (options_.suite == Suite::Stream) {
+    throw InvalidArgumentError("each stream has a data key of its own, which is not reused");
   }
   if (options_.opened_data_keys > kMostOpenedDataKeys) {
     throw InvalidArgumentError(fmt::format("an encryptor keeps at most {} opened data keys, not {}",
@@ -165,9 +214,7 @@ Bytes EnvelopeEncryptor::seal(ByteView secret, ContextView context) const {
   if (data_keys_) return data_keys_->seal(secret, context);
   const Deadline deadline{options_.deadline};
   RingCore& ring = *ring_.core_;
-  Sealed sealed = options_.suite == Suite::Token
-                      ? seal_in_token(ring, envelope::padded(secret, bucket), bucket != 0, context)
-                      : seal_under_data_key(ring, padded, context);
+  Sealed sealed = seal_by(ring, options_, padded, context);
   tell(ring, Event::Kind::Sealed, sealed.set);
   return std::move(sealed.bytes);
 }

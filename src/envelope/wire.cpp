@@ -5,9 +5,11 @@
 #include <fmt/format.h>
 
 #include <hsmseal/error.hpp>
+#include <hsmseal/stream.hpp>
 
 #include "core/binding.hpp"
 #include "core/wrap_rules.hpp"
+#include "envelope/stream_layout.hpp"
 
 namespace hsmseal {
 namespace wire {
@@ -43,6 +45,7 @@ class Reader {
 Suite suite_from(std::uint32_t number) {
   if (number == static_cast<std::uint32_t>(Suite::DataKey)) return Suite::DataKey;
   if (number == static_cast<std::uint32_t>(Suite::Token)) return Suite::Token;
+  if (number == static_cast<std::uint32_t>(Suite::Stream)) return Suite::Stream;
   throw FormatError(fmt::format("envelope suite {} is not known to this version of hsmseal", number));
 }
 
@@ -58,6 +61,10 @@ std::uint8_t flags_of(const Envelope& envelope) noexcept { return envelope.padde
 
 Envelope read(ByteView sealed) {
   if (sealed.size() > kMaxEnvelopeBytes) {
+    if (is_stream(sealed)) {
+      throw FormatError(fmt::format("a stream of more than {} bytes is opened piece by piece: see hsmseal/stream.hpp",
+                                    kMaxEnvelopeBytes));
+    }
     throw FormatError(fmt::format("not an envelope: longer than {} bytes", kMaxEnvelopeBytes));
   }
   Reader reader{sealed};
@@ -73,6 +80,7 @@ Envelope read(ByteView sealed) {
   const std::uint32_t flags = reader.number(1);
   if ((flags & ~std::uint32_t{kPaddedFlag}) != 0) throw FormatError("envelope flags are not known to this version");
   envelope.padded = flags != 0;
+  if (envelope.padded && envelope.suite == Suite::Stream) throw FormatError("not an envelope: streams are not padded");
   if (reader.number(1) != 0) throw FormatError("not an envelope: a reserved byte is not zero");
   std::ranges::copy(reader.take(envelope.ring_prefix.size()), envelope.ring_prefix.begin());
   envelope.version = reader.number(4);
@@ -83,13 +91,25 @@ Envelope read(ByteView sealed) {
                              : core::is_wrapped_size(envelope.algorithm, wrapped_size, kDataKeyBytes);
   if (!size_fits) throw FormatError("not an envelope: its wrapped data key or IV has another size");
   envelope.wrapped = reader.take(wrapped_size);
-  if (envelope.suite == Suite::DataKey) {
+  if (envelope.suite != Suite::Token) {
     envelope.commitment = reader.take(kCommitmentBytes);
     envelope.nonce = reader.take(kNonceBytes);
   }
   envelope.payload = reader.rest();
   if (envelope.payload.size() < kTagBytes) throw FormatError("not an envelope: cut short");
   return envelope;
+}
+
+Envelope read_stream(ByteView start) {
+  const Envelope envelope = read(start);
+  if (envelope.suite != Suite::Stream) {
+    throw FormatError("an envelope, but not a stream: it is opened as a whole, see EnvelopeEncryptor::open()");
+  }
+  return envelope;
+}
+
+std::size_t header_bytes(const Envelope& envelope) noexcept {
+  return kStartBytes + envelope.wrapped.size() + envelope.commitment.size() + envelope.nonce.size();
 }
 
 std::optional<Start> read_start(ByteView start) {
@@ -133,17 +153,36 @@ Bytes write(const Envelope& envelope) {
   return write_rest(write_start(envelope), envelope.nonce, envelope.payload, {});
 }
 
-}  // namespace wire
-
-EnvelopeHeader inspect(ByteView sealed) {
-  const wire::Envelope envelope = wire::read(sealed);
+EnvelopeHeader header_of(const Envelope& envelope, std::uint64_t payload_bytes) {
+  const bool is_stream = envelope.suite == Suite::Stream;
+  const std::uint64_t secret_bytes = is_stream ? envelope::plain_bytes_in(payload_bytes) : payload_bytes - kTagBytes;
   return {.format = 1,
           .suite = envelope.suite,
           .algorithm = envelope.algorithm,
           .padded = envelope.padded,
           .ring_prefix = envelope.ring_prefix,
           .version = envelope.version,
-          .secret_bytes = envelope.payload.size() - wire::kTagBytes};
+          .secret_bytes = secret_bytes};
+}
+
+}  // namespace wire
+
+EnvelopeHeader inspect(ByteView sealed) {
+  const wire::Envelope envelope = wire::read(sealed);
+  return wire::header_of(envelope, envelope.payload.size());
+}
+
+EnvelopeHeader inspect_stream(ByteView start, std::uint64_t sealed_bytes) {
+  if (sealed_bytes < start.size()) {
+    throw InvalidArgumentError(fmt::format("a stream of {} bytes does not begin with {}", sealed_bytes, start.size()));
+  }
+  const wire::Envelope envelope = wire::read_stream(start);
+  return wire::header_of(envelope, sealed_bytes - wire::header_bytes(envelope));
+}
+
+bool is_stream(ByteView start) noexcept {
+  return is_sealed(start) && start.size() > wire::kMagic.size() &&
+         start[wire::kMagic.size()] == static_cast<std::byte>(Suite::Stream);
 }
 
 bool is_sealed(ByteView bytes) noexcept {

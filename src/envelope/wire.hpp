@@ -25,12 +25,23 @@ struct Envelope {
   ByteView wrapped;     ///< the W bytes: the wrapped data key, or the IV alone with Suite::Token
   ByteView commitment;  ///< empty with Suite::Token
   ByteView nonce;       ///< empty with Suite::Token
-  ByteView payload;     ///< ciphertext and tag
+  ByteView payload;     ///< ciphertext and tag; with Suite::Stream of each segment
 };
 
 /// The one place where offsets of untrusted bytes are touched.
 /// @throws FormatError
 [[nodiscard]] Envelope read(ByteView sealed);
+
+/// The beginning of a stream.
+/// @param start  its first kStreamStartBytes, or all of it. `payload` is what of it stands behind the header.
+/// @throws FormatError  also for another envelope.
+[[nodiscard]] Envelope read_stream(ByteView start);
+
+/// The size of all before the payload.
+[[nodiscard]] std::size_t header_bytes(const Envelope& envelope) noexcept;
+
+/// What an envelope with so many bytes of payload says about itself.
+[[nodiscard]] EnvelopeHeader header_of(const Envelope& envelope, std::uint64_t payload_bytes);
 
 /// What the first kStartBytes of an envelope say, whatever stands behind them.
 struct Start {

@@ -51,7 +51,7 @@ const std::map<std::string, int> kLayerOf = {
     {"sql_ring_store", 5},  {"deadline", 0},        {"gcm_form", 0},
     {"vendors", 2},         {"probe", 3},           {"audit_log", 3},
     {"row_source", 4},      {"rewrap", 4},          {"sql_row_source", 5},
-    {"data_key_policy", 4}, {"envelope_batch", 4},
+    {"data_key_policy", 4}, {"envelope_batch", 4},  {"stream", 4},
 };
 
 /// The folders of src by what they may include of each other.

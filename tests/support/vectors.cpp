@@ -81,8 +81,9 @@ class ProvedWrapper final : public KeyWrapper {
 
 const std::set<std::string>& Vectors::list_names() {
   static const std::set<std::string> names = {
-      "valid",   "invalid_rings",      "audit_logs",   "rewrapped", "proofs", "keks",  "contexts", "invalid_exports",
-      "invalid", "invalid_audit_logs", "invalid_pins", "exports",   "pins",   "rings", "followed", "invalid_contexts"};
+      "valid",    "invalid_rings",   "audit_logs", "rewrapped",          "proofs",       "keks",
+      "contexts", "invalid_exports", "invalid",    "invalid_audit_logs", "invalid_pins", "exports",
+      "pins",     "rings",           "followed",   "invalid_contexts",   "streams"};
   return names;
 }
 
@@ -131,7 +132,14 @@ std::map<std::string, std::string> Vectors::rules_by_name() const {
 }
 
 Bytes bytes_at(const json& entry, const std::string& field) {
-  return from_hex(entry.at(field).get_ref<const std::string&>());
+  const json& value = entry.at(field);
+  if (!value.is_array()) return from_hex(value.get_ref<const std::string&>());
+  Bytes bytes;
+  for (const json& piece : value) {
+    const Bytes next = piece.is_number() ? Bytes(piece.get<std::size_t>()) : from_hex(piece.get<std::string>());
+    bytes.insert(bytes.end(), next.begin(), next.end());
+  }
+  return bytes;
 }
 
 ErrorCode code_of(const std::string& error_name) {

@@ -42,7 +42,7 @@ class Vectors {
   nlohmann::json lists_;
 };
 
-/// A byte string of an entry.
+/// A byte string of an entry, in hexadecimal or in pieces.
 [[nodiscard]] Bytes bytes_at(const nlohmann::json& entry, const std::string& field);
 
 /// The error that the vectors call by this name.

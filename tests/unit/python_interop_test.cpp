@@ -13,6 +13,7 @@
 
 #include "helpers.hpp"
 #include "software_ring.hpp"
+#include "streams.hpp"
 #include "support/catch.hpp"
 #include "support/softhsm.hpp"
 
@@ -81,6 +82,23 @@ json sealed_by_library(const test::SoftwareRing& ring) {
   return all;
 }
 
+/// Streams at the borders of segments, sealed by several threads.
+json streams_sealed_by_library(const test::SoftwareRing& ring) {
+  json all = sealed_by_library(ring);
+  all["envelopes"] = json::array();
+  const EnvelopeEncryptor encryptor = ring.encryptor();
+  const Context record = Context{}.add("record", "42");
+  for (const std::size_t size : {0U, 1U, 65535U, 65536U, 65537U, 131072U, 131073U, 200000U}) {
+    const Bytes secret = test::pattern(size);
+    const ContextView context = size % 2 == 0 ? ContextView{kNoContext} : ContextView{record};
+    all["envelopes"].push_back({{"name", fmt::format("a stream of {} bytes", size)},
+                                {"sealed", hex(test::sealed_stream(encryptor, secret, context, {.threads = 3}))},
+                                {"context", hex(context.bytes())},
+                                {"secret", hex(secret)}});
+  }
+  return all;
+}
+
 }  // namespace
 
 TEST_CASE("Python's cryptography package is there") {
@@ -110,6 +128,18 @@ TEST_CASE("Python opens what sets of CBC and HMAC, or with longer IVs, have seal
   json without_mac_key = of_cbc;
   without_mac_key["mac_key"] = hex(Bytes(32));
   CHECK(contains(opened_by_python(without_mac_key).output, "25 envelopes, 25 faults"));
+}
+
+TEST_CASE("Python opens the streams that the library sealed") {
+  test::SoftwareRing ring;
+  test::SoftwareRing cbc{.spec = {.token = "t", .algorithm = WrapAlgorithm::Aes256CbcHmac}};
+  for (const test::SoftwareRing* sealer : {&ring, &cbc}) {
+    json sealed = streams_sealed_by_library(*sealer);
+    CHECK(opened_by_python(sealed).output == "8 opened\n");
+    auto last = sealed["envelopes"][7]["sealed"].get<std::string>();
+    sealed["envelopes"][7]["sealed"] = last.substr(0, last.size() - 2);
+    CHECK(contains(opened_by_python(sealed).output, "8 envelopes, 1 faults"));
+  }
 }
 
 TEST_CASE("Python opens what the library rewrapped") {

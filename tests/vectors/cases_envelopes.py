@@ -104,7 +104,7 @@ def header_faults() -> list[Fault]:
         wrong("F-1", "magic-2", magic=b"HSE2"),
         wrong("F-1", "magic-lower-case", magic=b"hse1"),
         wrong("F-2", "suite-0", suite=0),
-        wrong("F-2", "suite-3", suite=3),
+        wrong("F-2", "suite-4", suite=4),
         wrong("F-2", "suite-255", suite=255),
         wrong("F-3", "algorithm-0", algorithm=0),
         wrong("F-3", "algorithm-3", algorithm=3),

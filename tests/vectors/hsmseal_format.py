@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from hsmseal_stream import SEGMENT, Place, cut, open_segments, places, seal_segments, segment_aad
 from hsmseal_wrap import CBC_HMAC, GCM, Kek, iv_size, unwrap_cbc, unwrap_gcm, unwrap_key, wrap, wrapped_key_size
 
 MAX_SECRET = 64 << 20
@@ -62,13 +63,13 @@ def hkdf_expand(key: bytes, info: bytes, size: int) -> bytes:
     return HKDFExpand(SHA256(), size, info).derive(key)
 
 
-def payload_info(suite: int, ring_id: bytes) -> bytes:
-    return b"hsmseal/1/payload" + bytes([suite]) + ring_id
+def payload_info(suite: int, ring_id: bytes, nonce: bytes = b"") -> bytes:
+    return b"hsmseal/1/payload" + bytes([suite]) + ring_id + nonce
 
 
-def payload_keys(data_key: bytes, suite: int, ring_id: bytes) -> tuple[bytes, bytes]:
-    """The AES-256-GCM key and the commitment."""
-    out = hkdf_expand(data_key, payload_info(suite, ring_id), 64)
+def payload_keys(data_key: bytes, suite: int, ring_id: bytes, nonce: bytes = b"") -> tuple[bytes, bytes]:
+    """The AES-256-GCM key and the commitment. Only those of a stream depend on its nonce."""
+    out = hkdf_expand(data_key, payload_info(suite, ring_id, nonce), 64)
     return out[:32], out[32:]
 
 
@@ -133,7 +134,10 @@ class Recipe:
     plaintext: bytes | None = None
     data_key: bytes | None = None
     wrap_aad: bytes | None = None
-    payload_aad: bytes | None = None
+    payload_aad: bytes | None = None  # in suite 3 of each segment
+    keys: tuple[bytes, bytes] | None = None
+    segments: tuple[tuple[bytes, Place], ...] | None = None  # of suite 3
+    segment_prefix: bytes | None = None  # of suite 3
 
     def data_key_bytes(self) -> bytes:
         return self.data_key or seeded(self.name + ": data key", 32)
@@ -148,6 +152,18 @@ class Recipe:
         return seeded(self.name + ": nonce", 12)
 
 
+def segment_keys(r: Recipe) -> tuple[bytes, bytes]:
+    return r.keys or payload_keys(r.data_key_bytes(), 3, r.kek.ring_id, r.nonce())
+
+
+def seal_stream(r: Recipe) -> bytes:
+    key, commitment = segment_keys(r)
+    pieces = cut(r.secret, SEGMENT)
+    segments = list(r.segments or zip(pieces, places(len(pieces))))
+    aad = r.payload_aad or segment_aad(r.kek.ring_id, r.context)
+    return commitment + r.nonce() + seal_segments(key, r.segment_prefix or r.nonce(), aad, segments)
+
+
 def seal(r: Recipe) -> bytes:
     flags = (1 if r.bucket else 0) if r.flags is None else r.flags
     plaintext = r.plaintext if r.plaintext is not None else pad(r.secret, r.bucket) if r.bucket else r.secret
@@ -159,6 +175,8 @@ def seal(r: Recipe) -> bytes:
         return head + struct.pack(">H", len(r.iv())) + wrap(r.kek, r.iv(), plaintext, aad, GCM)
     aad = r.wrap_aad or wrap_aad(r.suite, algorithm, r.kek)
     wrapped = r.wrapped or wrap(r.kek, r.iv(), r.data_key_bytes(), aad, algorithm)
+    if r.suite == 3:
+        return head + struct.pack(">H", len(wrapped)) + wrapped + seal_stream(r)
     key, commitment = payload_keys(r.data_key_bytes(), r.suite, r.kek.ring_id)
     aad = r.payload_aad or payload_aad(r.suite, flags, r.kek.ring_id, r.context)
     payload = AESGCM(key).encrypt(r.nonce(), plaintext, aad)
@@ -204,14 +222,15 @@ class Reader:
 
     def open(self, sealed: bytes, context: bytes) -> bytes:
         self.refuse("F-9", "Format", len(sealed) < HEADER)
-        self.refuse("F-10", "Format", len(sealed) > MAX_ENVELOPE)
+        self.refuse("F-10", "Format", len(sealed) > MAX_ENVELOPE and sealed[4] != 3)
         self.refuse("F-1", "Format", sealed[:4] != b"HSE1")
         suite, algorithm, flags, reserved = sealed[4:8]
         prefix, version, width = struct.unpack(">4sIH", sealed[8:HEADER])
-        self.refuse("F-2", "Format", suite not in (1, 2))
+        self.refuse("F-2", "Format", suite not in (1, 2, 3))
         self.refuse("F-3", "Format", algorithm not in (1, 2))
         self.refuse("F-56", "Format", suite == 2 and algorithm == 2)
         self.refuse("F-4", "Format", flags & 0xFE != 0)
+        self.refuse("F-65", "Format", suite == 3 and flags == 1)
         self.refuse("F-5", "Format", reserved != 0)
         self.refuse("F-6", "Format", version == 0)
         self.refuse("F-7", "Format", suite != 2 and width not in ((80,) if algorithm == 2 else (60, 64)))
@@ -230,7 +249,7 @@ class Reader:
                 suite, algorithm, flags, kek, context)))
         else:
             plaintext = self.open_payload(kek, sealed[HEADER : HEADER + width], sealed, context)
-        if not flags & 1:
+        if not flags & 1 or suite == 3:
             return plaintext
         secret = unpad(plaintext)
         self.refuse("F-27", "Open", secret is None)
@@ -243,11 +262,15 @@ class Reader:
             data_key = self.decrypt("F-57", lambda: unwrap_cbc(kek, wrapped, aad, self.ignore != "F-57"))
         else:
             data_key = self.decrypt("F-18", lambda: unwrap_gcm(kek, len(wrapped) - 48, wrapped, aad))
-        key, commitment = payload_keys(data_key, suite, self.ring_id)
         payload = sealed[HEADER + len(wrapped) :]
+        nonce = payload[32:44]
+        key, commitment = payload_keys(data_key, suite, self.ring_id, nonce if suite == 3 else b"")
         self.refuse("F-20", "Open", not hmac.compare_digest(commitment, payload[:32]))
+        if suite == 3:
+            aad = segment_aad(self.ring_id, context)
+            return self.decrypt("F-69", lambda: open_segments(key, nonce, aad, payload[44:], self.refuse))
         aad = payload_aad(suite, flags, self.ring_id, context)
-        return self.decrypt("F-21", lambda: AESGCM(key).decrypt(payload[32:44], payload[44:], aad))
+        return self.decrypt("F-21", lambda: AESGCM(key).decrypt(nonce, payload[44:], aad))
 
     @staticmethod
     def decrypt(rule: str, call) -> bytes:

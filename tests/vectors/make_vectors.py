@@ -9,6 +9,7 @@
 """
 
 import fnmatch
+import hashlib
 import json
 import re
 import struct
@@ -22,16 +23,27 @@ from cases_common import DELETED, K1, KEKS, RING_ID, find_envelope_kek, find_rin
 from cases_envelopes import CONTEXTS, INVALID_CONTEXTS, Fault, envelope_faults, rewrap_cases, valid_recipes
 from cases_following import FOLLOWED, export_faults, export_vectors, following_faults, pin_faults, pin_vectors
 from cases_rings import proof_vectors, ring_chain, ring_faults
+from cases_streams import large_streams, pieces, small_streams, stream_entry, stream_faults, stream_rewraps
 from hsmseal_files import Pin, export_file, pin_file, read_export, read_pin
 from hsmseal_format import (
     HEADER, MAX_SECRET, TAG, CallerError, Reader, Recipe, Refused, RingReader, check_proof, check_raw_context,
     encode_context, key_check, payload_aad, payload_info, payload_keys, rewrap, seal, seeded, to_text, token_aad,
     wrap_aad,
 )
+from hsmseal_stream import Place, segment_aad, segment_nonce
 from hsmseal_wrap import CBC_HMAC, Kek, iv_size, mac_input
 
 
 # ---- making ----------------------------------------------------------------------------------------------------------
+
+
+def shown_recipes() -> list[Recipe]:
+    return valid_recipes() + small_streams()
+
+
+def whole(sealed: str | list) -> bytes:
+    return bytes.fromhex(sealed) if isinstance(sealed, str) else b"".join(
+        bytes(piece) if isinstance(piece, int) else bytes.fromhex(piece) for piece in sealed)
 
 
 def read_fault(entry: dict, ignore: str | None = None) -> bytes:
@@ -39,7 +51,7 @@ def read_fault(entry: dict, ignore: str | None = None) -> bytes:
     context = bytes.fromhex(entry["context"])
     if "text" in entry:
         return reader.open(reader.decode_text(entry["text"]), context)
-    return reader.open(bytes.fromhex(entry["sealed"]) + bytes(entry.get("append_zeros", 0)), context)
+    return reader.open(whole(entry["sealed"]) + bytes(entry.get("append_zeros", 0)), context)
 
 
 def read_ring(entry: dict, rings: dict[str, dict], ignore: str | None = None) -> list[bytes]:
@@ -58,7 +70,7 @@ def is_sole(entry: dict, read, *args) -> bool:
 
 
 def valid_entry(r: Recipe) -> dict:
-    sealed, of_data_key = seal(r), r.suite == 1
+    sealed, of_data_key = seal(r), r.suite != 2
     return {
         "name": r.name, "suite": r.suite, "kek": KEKS.index(r.kek), "context": r.context.hex(),
         "secret": r.secret.hex(), "padding": r.bucket, "data_key": r.data_key_bytes().hex() if of_data_key else None,
@@ -68,7 +80,10 @@ def valid_entry(r: Recipe) -> dict:
 
 
 def invalid_entry(fault: Fault) -> dict:
-    shown = {"text": fault.sealed} if isinstance(fault.sealed, str) else {"sealed": fault.sealed.hex()}
+    if isinstance(fault.sealed, str):
+        shown = {"text": fault.sealed}
+    else:
+        shown = {"sealed": fault.sealed.hex() if len(fault.sealed) < 1 << 16 else pieces(fault.sealed)}
     if fault.zeros:
         shown["append_zeros"] = fault.zeros
     entry = {"name": fault.name, **shown, "context": fault.context.hex(), "error": fault.error, "must": fault.must}
@@ -92,9 +107,10 @@ def make() -> dict:
         "keks": [{"kek": k.key.hex(), "kek_id": k.kek_id.hex(), "ring_id": k.ring_id.hex(), "version": k.version,
                   "max_plaintext": k.max_plaintext, "algorithm": k.algorithm, "iv_bytes": iv_size(k),
                   "mac_key": k.mac_key.hex()} for k in KEKS],
-        "valid": [valid_entry(r) for r in valid_recipes()],
-        "invalid": [invalid_entry(fault) for fault in envelope_faults()],
-        "rewrapped": [rewrapped_entry(*case) for case in rewrap_cases()],
+        "valid": [valid_entry(r) for r in shown_recipes()],
+        "invalid": [invalid_entry(fault) for fault in envelope_faults() + stream_faults()],
+        "streams": [stream_entry(r) for r in large_streams()],
+        "rewrapped": [rewrapped_entry(*case) for case in rewrap_cases() + stream_rewraps()],
         "contexts": [{"name": name, "pairs": pairs, "encoded": encode_context(pairs).hex()}
                      for name, pairs in CONTEXTS.items()],
         "invalid_contexts": INVALID_CONTEXTS,
@@ -134,6 +150,12 @@ def read_valid(entry: dict) -> None:
     reader = Reader(RING_ID, find_envelope_kek, deleted=DELETED)
     assert reader.decode_text(entry["text"]).hex() == entry["sealed"], "the text is not the envelope's"
     assert reader.open(bytes.fromhex(entry["sealed"]), bytes.fromhex(entry["context"])).hex() == entry["secret"]
+
+
+def read_stream(entry: dict) -> None:
+    reader = Reader(RING_ID, find_envelope_kek, deleted=DELETED)
+    secret = reader.open(whole(entry["sealed"]), bytes.fromhex(entry["context"]))
+    assert len(secret) == entry["secret_bytes"] and hashlib.sha256(secret).hexdigest() == entry["secret_sha256"]
 
 
 def read_rewrapped(entry: dict) -> None:
@@ -183,7 +205,7 @@ def read_pinned(entry: dict) -> None:
 
 def check_entry(section: str, entry: dict, rings: dict[str, dict]) -> None:
     readers = {
-        "valid": lambda: read_valid(entry), "invalid": lambda: read_fault(entry),
+        "valid": lambda: read_valid(entry), "streams": lambda: read_stream(entry), "invalid": lambda: read_fault(entry),
         "rewrapped": lambda: read_rewrapped(entry), "contexts": lambda: read_context(entry),
         "invalid_contexts": lambda: read_context(entry), "rings": lambda: read_good_ring(entry, rings),
         "invalid_rings": lambda: read_ring(entry, rings), "followed": lambda: read_followed(entry, rings),
@@ -268,14 +290,19 @@ def explain(r: Recipe) -> str:
     line("context", r.context)
     line("secret", r.secret, repr(r.secret.decode("ascii", "backslashreplace")))
     flags = sealed[6]
-    if r.suite == 1:
+    if r.suite != 2:
         line("data key", r.data_key_bytes())
-        line("wrap AAD", wrap_aad(1, r.kek.algorithm, r.kek))
+        line("wrap AAD", wrap_aad(r.suite, r.kek.algorithm, r.kek))
         if cbc:
             line("MAC input", mac_input(wrap_aad(1, CBC_HMAC, r.kek), sealed[HEADER : HEADER + 16],
                                         sealed[HEADER + 16 : HEADER + 48]))
-        line("HKDF info", payload_info(1, r.kek.ring_id))
-        line("payload key", payload_keys(r.data_key_bytes(), 1, r.kek.ring_id)[0])
+        nonce = r.nonce() if r.suite == 3 else b""
+        line("HKDF info", payload_info(r.suite, r.kek.ring_id, nonce))
+        line("payload key", payload_keys(r.data_key_bytes(), r.suite, r.kek.ring_id, nonce)[0])
+    if r.suite == 3:
+        line("segment nonce", segment_nonce(r.nonce(), Place(0, True)))
+        line("segment AAD", segment_aad(r.kek.ring_id, r.context))
+    elif r.suite == 1:
         line("payload AAD", payload_aad(1, flags, r.kek.ring_id, r.context))
     else:
         line("AAD", token_aad(2, 1, flags, r.kek, r.context))
@@ -283,7 +310,7 @@ def explain(r: Recipe) -> str:
     width = struct.unpack(">H", sealed[16:18])[0]
     fields = [(4, "magic"), (1, "suite"), (1, "algorithm"), (1, "flags"), (1, "zero"), (4, "ring_id"), (4, "version")]
     fields += [(2, "W"), (len(r.iv()), "IV")]
-    if r.suite == 1:
+    if r.suite != 2:
         fields += [(32, "wrapped key"), (32, "MAC") if cbc else (16, "tag"), (32, "commitment"), (12, "nonce")]
     at = 0
     for size, label in [*fields, (len(sealed) - sum(s for s, _ in fields) - TAG, "ciphertext"), (TAG, "tag")]:
@@ -296,7 +323,7 @@ def explain(r: Recipe) -> str:
 
 
 def show(name: str) -> int:
-    recipes = {r.name: r for r in valid_recipes()}
+    recipes = {r.name: r for r in shown_recipes()}
     if name not in recipes:
         sys.exit(f"no valid envelope {name!r}; there are: {' '.join(recipes)}")
     print(explain(recipes[name]))
@@ -327,7 +354,7 @@ def document(path: str, vectors_path: str) -> int:
     if musts != len(rules):
         faults.append(f"{musts} MUSTs and {len(rules)} rules")
     examples = re.findall(r"^```console\n\$ [^\n]* show (\S+)\n(.*?)\n```$", text, re.M | re.S)
-    recipes = {r.name: r for r in valid_recipes()}
+    recipes = {r.name: r for r in shown_recipes()}
     if not examples or any(name not in recipes or shown != explain(recipes[name]) for name, shown in examples):
         faults.append("section 7 is not what show prints")
     for fault in faults:
