@@ -70,7 +70,7 @@ struct ProbeOptions {
 /// @throws InvalidArgumentError  no such token is bound, or its driver cannot be loaded.
 /// @throws TokenError            no such token is there, its login failed, or it makes no keys.
 /// Thread safety: any thread; each call has sessions of its own.
-/// Blocking: some hundred calls of the driver.
+/// Blocking: some hundred calls of the driver. One that hangs is left at Deadline::current(), with HangPolicy::Isolated.
 [[nodiscard]] HSMSEAL_API ProbeReport probe_token(const Host& host, const std::string& token,
                                                   const ProbeOptions& options = {});
 
