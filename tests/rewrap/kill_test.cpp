@@ -8,12 +8,12 @@ TEST_CASE("a run that is killed twice loses no row, and the third one finishes")
   CAPTURE(kind);
   const Workers workers{kind, rows};
   REQUIRE(workers.moved() == 0);
-  workers.kill_at(rows / 4, "rewrap 2");
+  workers.kill_at(rows / 4, workers.rewrap(2));
   CHECK(workers.moved() >= rows / 4);
-  workers.kill_at(rows / 4, "rewrap 2");
+  workers.kill_at(rows / 4, workers.rewrap(2));
   REQUIRE(workers.moved() < rows);
   const int left = rows - workers.moved();
-  const int result = workers.run("rewrap 2");
+  const int result = workers.run(workers.rewrap(2));
   CAPTURE(workers.said());
   CHECK(result == 0);
   CHECK_NAMES(workers.said(), fmt::format("moved {} edited 0 failed 0", left));

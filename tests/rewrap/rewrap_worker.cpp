@@ -72,13 +72,20 @@ void in_threads(const std::function<void(std::size_t)>& work) {
   for (auto& one : running) one.get();
 }
 
+/// @param secrets  of one data key.
+EnvelopeOptions sharing(std::size_t secrets) {
+  EnvelopeOptions options;
+  if (secrets > 1) options.data_keys = DataKeyPolicy::reuse(secrets);
+  return options;
+}
+
 /// Seals as many rows as are wanted under a new ring, into the file "sealed"; then another set is the active one.
-void prepare(const fs::path& folder, std::size_t rows) {
+void prepare(const fs::path& folder, std::size_t rows, std::size_t secrets) {
   KeyRing ring = KeyRing::create(store(folder), provider(folder, kThreads), {.token = "hsm1"}, pin(folder));
-  const EnvelopeEncryptor vault{ring};
+  const EnvelopeEncryptor vault{ring, sharing(secrets)};
   std::vector<std::string> sealed(rows);
   in_threads([&](std::size_t thread) {
-    for (std::size_t i = thread; i < rows; i += kThreads) {
+    for (std::size_t i = rows * thread / kThreads; i < rows * (thread + 1) / kThreads; ++i) {
       const std::string key = std::to_string(i + 1);
       sealed[i] = vault.seal_text("secret of " + key, context_of(key));
     }
@@ -105,8 +112,10 @@ long memory() {
 }
 
 /// Prints what became of the rows and what it took. The file "progress" has the number of rows moved meanwhile.
-int rewrap(const KeyRing& ring, const fs::path& folder, const std::string& url, std::size_t workers) {
+int rewrap(const KeyRing& ring, const fs::path& folder, const std::string& url, std::size_t workers,
+           std::size_t secrets) {
   RewrapOptions how;
+  how.envelopes = sharing(secrets);
   how.workers = workers;
   how.checkpoint = folder / "checkpoint";
   long quarter = 0, last = 0;
@@ -155,13 +164,13 @@ void check(const KeyRing& ring, const std::string& url) {
 
 int run(const fs::path& folder, const std::string& url, const std::vector<std::string>& words) {
   if (words.at(0) == "prepare") {
-    prepare(folder, std::stoul(words.at(1)));
+    prepare(folder, std::stoul(words.at(1)), std::stoul(words.at(2)));
     return 0;
   }
   const bool rewraps = words.at(0) == "rewrap";
   const std::size_t workers = rewraps ? std::stoul(words.at(1)) : kThreads;
   const KeyRing ring = KeyRing::open(store(folder), provider(folder, workers), pin(folder));
-  if (rewraps) return rewrap(ring, folder, url, workers);
+  if (rewraps) return rewrap(ring, folder, url, workers, std::stoul(words.at(2)));
   if (words.at(0) != "check") throw std::runtime_error("no such action: " + words.at(0));
   check(ring, url);
   return 0;

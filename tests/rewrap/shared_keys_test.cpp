@@ -1,8 +1,8 @@
+#include <cstdint>
+#include <set>
+
 #include <hsmseal/error.hpp>
 
-#include "core/binding.hpp"
-#include "crypto/crypto.hpp"
-#include "envelope/data_key.hpp"
 #include "envelope/row_mover.hpp"
 #include "envelope/wire.hpp"
 #include "rewrap/vault_rows.hpp"
@@ -12,42 +12,18 @@ using namespace hsmseal::test;
 
 namespace {
 
-/// Rows of a vault, of which several that follow each other have one data key.
-class SharedKeys {
- public:
-  /// @param rows_each  of one data key.
-  SharedKeys(Vault& vault, int rows, int rows_each) {
-    for (int i = 0; i < rows; ++i) {
-      const std::string key = Vault::key(i);
-      if (i % rows_each == 0)
-        first_ = EnvelopeEncryptor{vault.ring}.seal(bytes_of(Vault::secret(key)), context_of(key));
-      vault.rows->put(key, i % rows_each == 0 ? first_ : beside(vault, key));
-    }
+/// Puts rows into a vault, of which so many that follow each other have one data key.
+void put_shared(Vault& vault, int rows, std::uint64_t rows_each) {
+  const EnvelopeEncryptor encryptor{vault.ring, {.data_keys = DataKeyPolicy::reuse(rows_each)}};
+  std::set<Bytes> starts;
+  for (int i = 0; i < rows; ++i) {
+    const std::string key = Vault::key(i);
+    const Bytes sealed = encryptor.seal(bytes_of(Vault::secret(key)), context_of(key));
+    starts.emplace(sealed.begin(), sealed.begin() + wire::kStartBytes + 60);
+    vault.rows->put(key, sealed);
   }
-
- private:
-  /// What is sealed under the data key of the last first one.
-  [[nodiscard]] Bytes beside(const Vault& vault, const std::string& key) const {
-    wire::Envelope envelope = wire::read(first_);
-    const CredentialSet set = vault.ring.active();
-    const Bytes aad = core::Binding{core::kWrapLabel}
-                          .append(static_cast<std::uint8_t>(envelope.suite))
-                          .append(static_cast<std::uint8_t>(envelope.algorithm))
-                          .append(vault.ring.id())
-                          .append(set.version)
-                          .append(set.key.kek_id)
-                          .take();
-    const auto wrapper = vault.parts.provider->connect(set.key, set.version);
-    const envelope::PayloadKey data_key{wrapper->unwrap(envelope.wrapped, aad), Suite::DataKey, vault.ring.id()};
-    const auto nonce = crypto::random_array<wire::kNonceBytes>();
-    envelope.nonce = nonce;
-    const Bytes payload = data_key.encrypt(envelope, context_of(key), SecretBytes::from_text(Vault::secret(key)));
-    envelope.payload = payload;
-    return wire::write(envelope);
-  }
-
-  Bytes first_;
-};
+  REQUIRE(starts.size() == static_cast<std::uint64_t>(rows) / rows_each);
+}
 
 /// How often a run asks the token.
 int uses_of(const Vault& vault, const RewrapOptions& options, RewrapVerdict verdict = RewrapVerdict::Done) {
@@ -62,7 +38,7 @@ int uses_of(const Vault& vault, const RewrapOptions& options, RewrapVerdict verd
 TEST_CASE("rows of a batch that share a data key ask the token once to move it") {
   const auto check = GENERATE(RowCheck::Open, RowCheck::Commitment);
   Vault vault;
-  const SharedKeys rows{vault, 60, 10};
+  put_shared(vault, 60, 10);
   vault.rotate();
   auto options = vault.options();
   options.check = check;
@@ -74,7 +50,7 @@ TEST_CASE("rows of a batch that share a data key ask the token once to move it")
 
 TEST_CASE("data keys are moved anew in each batch, and resealed rows share none") {
   Vault vault;
-  const SharedKeys rows{vault, 20, 20};
+  put_shared(vault, 20, 20);
   vault.rotate();
   auto options = vault.options();
   SECTION("each batch") {
@@ -92,7 +68,7 @@ TEST_CASE("a damaged row among those of its data key is reported and left, where
   const int damaged = GENERATE(0, 1, 19);
   CAPTURE(damaged);
   Vault vault;
-  const SharedKeys rows{vault, 20, 20};
+  put_shared(vault, 20, 20);
   Bytes& value = vault.rows->values.at(Vault::key(damaged));
   const bool payload = GENERATE(true, false);
   if (payload) {
@@ -117,7 +93,7 @@ TEST_CASE("a damaged row among those of its data key is reported and left, where
 
 TEST_CASE("a set that becomes the active one in a batch has the rest of it, also of shared data keys") {
   Vault vault;
-  const SharedKeys rows{vault, 3, 3};
+  put_shared(vault, 3, 3);
   vault.rotate();
   const auto options = vault.options();
   const envelope::RowMover mover{vault.ring, options};

@@ -25,8 +25,10 @@ struct WorkerToken {
 class Workers {
  public:
   /// Makes a table with so many rows, all of them under the first set; the second one is active.
-  Workers(const std::string& kind, int rows, WorkerToken token = {}) : token_(token), table_(kind, RowForm::Text) {
-    REQUIRE(run(fmt::format("prepare {}", rows)) == 0);
+  /// @param secrets  of one data key.
+  Workers(const std::string& kind, int rows, WorkerToken token = {}, int secrets = 1)
+      : token_(token), secrets_(secrets), table_(kind, RowForm::Text) {
+    REQUIRE(run(fmt::format("prepare {} {}", rows, secrets)) == 0);
     if (token_.call_time > 0) {
       std::ofstream script{hsm_.directory() / "script"};
       for (const char* call : {"C_EncryptInit", "C_Encrypt", "C_DecryptInit", "C_Decrypt"}) {
@@ -38,6 +40,9 @@ class Workers {
 
   /// Runs a worker to its end. @returns its exit code.
   int run(const std::string& action) const { return wait_for(start(action)); }
+
+  /// The action of a worker that moves the rows with so many threads.
+  [[nodiscard]] std::string rewrap(int threads) const { return fmt::format("rewrap {} {}", threads, secrets_); }
 
   /// What the last one printed.
   [[nodiscard]] std::string said() const {
@@ -132,6 +137,7 @@ class Workers {
   }
 
   const WorkerToken token_;
+  const int secrets_;
   SoftHsm hsm_{{"hsm1"}};
   Table table_;
 };
