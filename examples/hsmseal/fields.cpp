@@ -77,7 +77,7 @@ std::map<std::string, std::string> Fields::texts(const std::string& field) {
   if (value == nullptr) return result;
   if (!value->is_object()) refuse(field, "must be an object of texts");
   for (const auto& [name, text] : value->items()) {
-    if (!text.is_string()) refuse(field + "." + name, "must be a text in quotes");
+    if (!text.is_string()) refuse(fmt::format("{}.{}", field, name), "must be a text in quotes");
     result.emplace(name, text.get<std::string>());
   }
   return result;
