@@ -58,7 +58,7 @@ const std::map<std::string, int> kLayerOf = {
 const std::map<std::string, std::set<std::string>> kFoldersKnow = {
     {"core", {"platform"}},
     {"platform", {}},
-    {"crypto", {"core"}},
+    {"crypto", {"core", "platform"}},
     {"pkcs11", {"core", "crypto", "platform"}},
     {"keywrap", {"core", "crypto", "pkcs11", "platform"}},
     {"ring", {"core", "crypto", "platform"}},
