@@ -243,10 +243,12 @@ stage_soak() { HSMSEAL_SOAK=1 ctest --test-dir "$build" --verbose --no-tests=err
 # Ratios of one run: times on a shared machine say little by themselves.
 stage_bench() {
   configure "$build/bench" -DCMAKE_BUILD_TYPE=Release -DHSMSEAL_BUILD_BENCHMARKS=ON
-  cmake --build "$build/bench" --parallel "$cores" --target speed_bench growth_bench
+  cmake --build "$build/bench" --parallel "$cores" --target speed_bench stream_bench growth_bench
   figures=$(cd "$build" && pwd)/bench.json
   rm -f "$figures"
-  sh examples/with_tokens.sh "$build/bench/tests/speed_bench" "$figures"
+  for program in speed_bench stream_bench; do
+    sh examples/with_tokens.sh "$build/bench/tests/$program" "$figures"
+  done
   "$build/bench/tests/growth_bench" "$figures"
   echo "$figures"
 }

@@ -64,9 +64,9 @@ Bytes seal_segments(SegmentCipher cipher, ByteView plaintext) {
     plaintext = plaintext.subspan(piece.size());
     place.is_last = plaintext.empty();
     const auto segment = text.writable().first(piece.size());
-    std::ranges::copy(piece, segment.begin());
+    copy_bytes(piece, segment);
     cipher.encrypt(place, segment, room.subspan(piece.size()).first<wire::kTagBytes>());
-    std::ranges::copy(segment, room.begin());
+    copy_bytes(segment, room);
     room = room.subspan(piece.size() + wire::kTagBytes);
   }
   return sealed;
@@ -81,7 +81,7 @@ SecretBytes open_segments(SegmentCipher cipher, ByteView sealed) {
     place.is_last = sealed.empty();
     if (place.is_last && !can_be_last(place.index, segment.size())) throw OpenError();
     const auto text = room.first(segment.size() - wire::kTagBytes);
-    std::ranges::copy(segment.first(text.size()), text.begin());
+    copy_bytes(segment.first(text.size()), text);
     cipher.decrypt(place, text, segment.last<wire::kTagBytes>());
     room = room.subspan(text.size());
   }

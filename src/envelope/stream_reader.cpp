@@ -57,7 +57,7 @@ struct StreamReader::State {
       open_segment(offset / kSegmentBytes);
       const ByteView text = segment.view().first(text_bytes).subspan(offset % kSegmentBytes);
       const std::size_t count = std::min(text.size(), out.size() - done);
-      std::ranges::copy(text.first(count), out.begin() + static_cast<std::ptrdiff_t>(done));
+      envelope::copy_bytes(text.first(count), out.subspan(done));
       done += count;
       offset += count;
     }

@@ -37,7 +37,7 @@ void put(Stream& stream, ByteView bytes) {
   while (!bytes.empty()) {
     const std::span<std::byte> room = stream.room();
     const std::size_t size = std::min(room.size(), bytes.size());
-    std::ranges::copy(bytes.first(size), room.begin());
+    envelope::copy_bytes(bytes.first(size), room);
     stream.filled(size);
     bytes = bytes.subspan(size);
   }

@@ -61,11 +61,9 @@ std::uint8_t flags_of(const Envelope& envelope) noexcept { return envelope.padde
 
 Envelope read(ByteView sealed) {
   if (sealed.size() > kMaxEnvelopeBytes) {
-    if (is_stream(sealed)) {
-      throw FormatError(fmt::format("a stream of more than {} bytes is opened piece by piece: see hsmseal/stream.hpp",
-                                    kMaxEnvelopeBytes));
-    }
-    throw FormatError(fmt::format("not an envelope: longer than {} bytes", kMaxEnvelopeBytes));
+    throw FormatError(
+        fmt::format("not an envelope: longer than {} bytes; a stream is opened piece by piece, see hsmseal/stream.hpp",
+                    kMaxEnvelopeBytes));
   }
   Reader reader{sealed};
   if (!std::ranges::equal(reader.take(kMagic.size()), bytes_of(kMagic))) {

@@ -38,7 +38,8 @@ std::string sealed_by(const EnvelopeEncryptor& vault, ContextView context) {
 std::string opened_by(const EnvelopeEncryptor& vault, const std::string& sealed, ContextView context) {
   std::istringstream in{sealed};
   std::ostringstream out;
-  CHECK(open_stream(vault, in, out, context, {.threads = 2}) == out.str().size());
+  const std::uint64_t size = open_stream(vault, in, out, context, {.threads = 2});
+  CHECK(size == out.str().size());
   return out.str();
 }
 
