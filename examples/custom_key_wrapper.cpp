@@ -48,6 +48,8 @@ class MeteredWrapper final : public hsmseal::KeyWrapper {
     return inner_->unwrap(wrapped, aad);
   }
 
+  std::size_t concurrency() const override { return inner_->concurrency(); }
+
  private:
   std::shared_ptr<hsmseal::KeyWrapper> inner_;
   std::shared_ptr<Meter> meter_;

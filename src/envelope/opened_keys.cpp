@@ -32,7 +32,9 @@ std::uint64_t OpenedKey::hash(ByteView name) noexcept {
   return begin * kSpread ^ end;
 }
 
-bool OpenedKey::is(ByteView name) const noexcept { return std::ranges::equal(name_, name); }
+bool OpenedKey::is(ByteView name) const noexcept {
+  return name.size() == name_.size() && std::memcmp(name.data(), name_.data(), name.size()) == 0;
+}
 
 OpenedKeys::OpenedKeys(std::size_t most)
     : shards_(most == 0 ? 0 : std::clamp<std::size_t>(most / kLeastInShard, 1, kMostShards)),

@@ -22,7 +22,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kRounds = 11;
 constexpr std::chrono::milliseconds kWarmUp{20}, kMeasured{120};
-constexpr int kBetweenLooks = 8;
 
 /// What one thread does in a round.
 struct Share {
@@ -65,11 +64,8 @@ double rate(const Side& side) {
       std::size_t operations = 0;
       try {
         while (operation && !over.load(std::memory_order_relaxed)) {
-          const bool counts = counting.load(std::memory_order_relaxed);
-          for (int i = 0; i < kBetweenLooks && !over.load(std::memory_order_relaxed); ++i) {
-            operation();
-            if (counts) ++operations;
-          }
+          operation();
+          if (counting.load(std::memory_order_relaxed)) ++operations;
         }
       } catch (...) {
         share.error = std::current_exception();

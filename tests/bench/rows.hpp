@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string>
 
 #include <hsmseal/envelope.hpp>
@@ -25,6 +26,10 @@ inline const std::string kToken = "hsm1";
 [[nodiscard]] hsmseal::DriverOptions slow_driver();
 /// How often a function of the slow driver was called.
 [[nodiscard]] unsigned long calls_of_slow_driver(const char* function);
+
+/// The token on that driver, not connected yet.
+[[nodiscard]] std::shared_ptr<hsmseal::KeyProvider> provider_on(const hsmseal::DriverOptions& driver,
+                                                                hsmseal::HangPolicy policy, std::size_t sessions);
 
 /// A new ring with one set on the token.
 [[nodiscard]] hsmseal::KeyRing ring_on(const hsmseal::DriverOptions& driver, hsmseal::HangPolicy policy,

@@ -38,7 +38,7 @@ unsigned long calls_of_slow_driver(const char* function) {
   return reinterpret_cast<unsigned long (*)(const char*)>(dlsym(library, "faultyhsm_calls"))(function);
 }
 
-KeyRing ring_on(const DriverOptions& driver, HangPolicy policy, std::size_t sessions) {
+std::shared_ptr<KeyProvider> provider_on(const DriverOptions& driver, HangPolicy policy, std::size_t sessions) {
   Host host;
   host.driver("used", driver);
   host.token(kToken, {.driver = "used",
@@ -46,7 +46,12 @@ KeyRing ring_on(const DriverOptions& driver, HangPolicy policy, std::size_t sess
                       .pin = PinSource::file(kToken + ".pin"),
                       .limits = {.max_sessions = sessions},
                       .hang_policy = policy});
-  return KeyRing::create(memory_ring_store(), pkcs11_provider(host), {.token = kToken}, RingPin::in_process());
+  return pkcs11_provider(host);
+}
+
+KeyRing ring_on(const DriverOptions& driver, HangPolicy policy, std::size_t sessions) {
+  return KeyRing::create(memory_ring_store(), provider_on(driver, policy, sessions), {.token = kToken},
+                         RingPin::in_process());
 }
 
 namespace {

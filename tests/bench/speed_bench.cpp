@@ -6,6 +6,7 @@
 // what can be compared with other runs is the ratios.
 
 #include <exception>
+#include <filesystem>
 #include <string>
 
 #include <fmt/format.h>
@@ -21,6 +22,7 @@ int main(int argc, char** argv) try {
     fmt::print(stderr, "speed_bench: no rows called '{}'\n", only);
     return 2;
   }
+  fmt::print("the library: {} KiB, with its symbols\n", std::filesystem::file_size(HSMSEAL_LIBRARY) / 1024);
   if (argc > 1) table.add_to(argv[1]);
   return 0;
 } catch (const std::exception& error) {
