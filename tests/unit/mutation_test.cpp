@@ -191,14 +191,16 @@ TEST_CASE("every altered envelope is refused, and with the right error") {
 
     // Of the 144 bits of the header all but one of the flags, the ring's and the version's make it another format. Of
     // version 3, two bits lead to the gap and to version 1, all others to versions that are still to come.
+    // One bit makes an envelope that is not padded look like a stream, whose data key would be wrapped as another's.
+    const std::size_t like_a_stream = kind.options.suite == Suite::DataKey && !inspect(sealed).padded ? 1 : 0;
     Tally flips = tally();
     for (std::size_t bit = 0; bit < sealed.size() * 8; ++bit) flips.open(with_flipped_bit(whole, bit));
     CHECK(flips.tried() == 8 * kind.size);
-    CHECK(flips.count(ErrorCode::Format) == 32 + 8 + 8 + 7 + 8 + 16);
+    CHECK(flips.count(ErrorCode::Format) == 32 + 8 + 8 + 7 + 8 + 16 - like_a_stream);
     CHECK(flips.count(ErrorCode::WrongRing) == 32);
     CHECK(flips.count(ErrorCode::UnknownVersion) == 1);
     CHECK(flips.count(ErrorCode::RingOutOfDate) == 30);
-    CHECK(flips.count(ErrorCode::Open) == 1 + 1 + (kind.size - 18) * 8);
+    CHECK(flips.count(ErrorCode::Open) == 1 + 1 + like_a_stream + (kind.size - 18) * 8);
 
     Tally removed = tally(), doubled = tally(), appended = tally();
     for (std::size_t at = 0; at < sealed.size(); ++at) removed.open(without_byte(sealed, at));
