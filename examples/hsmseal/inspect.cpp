@@ -4,14 +4,15 @@
 
 #include "command.hpp"
 #include "envelope_file.hpp"
+#include "stream_file.hpp"
 #include "words.hpp"
 
 namespace tool {
 namespace {
 
 Exit inspect(const Tool& tool, const std::string& path) {
-  const EnvelopeFile file = EnvelopeFile::read(path);
-  const hsmseal::EnvelopeHeader header = file.only().header();
+  const hsmseal::EnvelopeHeader header =
+      holds_stream(path) ? header_of_stream(path) : EnvelopeFile::read(path).only().header();
   const Output out = tool.output();
   out.line("format: {}", header.format);
   out.line("suite: {} ({})", static_cast<int>(header.suite), word(header.suite));

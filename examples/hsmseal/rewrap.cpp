@@ -8,6 +8,7 @@
 #include "failure.hpp"
 #include "progress.hpp"
 #include "ring_parts.hpp"
+#include "stream_file.hpp"
 #include "system.hpp"
 
 namespace tool {
@@ -22,13 +23,24 @@ struct RewrapOptions {
 
 using Move = std::function<void(StoredEnvelope&, const hsmseal::EnvelopeEncryptor&)>;
 
+enum class Verb { Rewrap, Reseal };
+
 /// What became of one file.
 struct Moved {
   std::size_t envelopes = 0, due = 0;
 };
 
+Moved move_stream(const std::string& path, const hsmseal::EnvelopeEncryptor& vault, const RewrapOptions& options,
+                  Verb verb) {
+  if (verb == Verb::Reseal) throw UsageError("a stream is not resealed; open it into a file and seal that");
+  const Moved result{1, vault.needs_rewrap(start_of(path, hsmseal::kStreamStartBytes)) ? 1U : 0U};
+  if (!options.check && result.due != 0) rewrap_stream_file(vault, path);
+  return result;
+}
+
 Moved move_file(const std::string& path, const hsmseal::EnvelopeEncryptor& vault, const RewrapOptions& options,
-                const Move& move) {
+                Verb verb, const Move& move) {
+  if (holds_stream(path)) return move_stream(path, vault, options, verb);
   EnvelopeFile file = EnvelopeFile::read(path);
   std::vector<StoredEnvelope*> due;
   for (StoredEnvelope& envelope : file.envelopes()) {
@@ -53,7 +65,8 @@ Moved move_file(const std::string& path, const hsmseal::EnvelopeEncryptor& vault
 }
 
 /// Goes on with the next file when one fails, which then is as it was.
-Exit move_all(const Tool& tool, const RewrapOptions& options, std::string_view done, const Move& move) {
+Exit move_all(const Tool& tool, const RewrapOptions& options, Verb verb, const Move& move) {
+  const std::string_view done = verb == Verb::Rewrap ? "rewrapped" : "resealed";
   const HostFile host = tool.host();
   for (const std::string& file : options.files) {
     if (file == "-") throw UsageError("envelopes are moved in their files; give files, not the standard input");
@@ -68,7 +81,7 @@ Exit move_all(const Tool& tool, const RewrapOptions& options, std::string_view d
     for (const std::string& path : options.files) {
       Json one = {{"file", path}};
       try {
-        const Moved moved = move_file(path, vault, options, move);
+        const Moved moved = move_file(path, vault, options, verb, move);
         out.line("'{}': {} of {} envelopes {}", path, moved.due, moved.envelopes,
                  options.check ? fmt::format("are not of set {}", ring.active().version) : std::string{done});
         one["envelopes"] = moved.envelopes;
@@ -91,7 +104,7 @@ void add_rewrap_and_reseal(Tool& tool) {
   const auto rewrapping = std::make_shared<RewrapOptions>();
   auto* rewraps = tool.command(
       "rewrap", "move the envelopes in files to the active set; no secret is decrypted", [&tool, rewrapping] {
-        return move_all(tool, *rewrapping, "rewrapped",
+        return move_all(tool, *rewrapping, Verb::Rewrap,
                         [](StoredEnvelope& envelope, const auto& vault) { envelope.rewrap(vault); });
       });
   rewraps->add_option("FILE", rewrapping->files, "files with one envelope in bytes, or one on each line")->required();
@@ -102,7 +115,7 @@ void add_rewrap_and_reseal(Tool& tool) {
       tool.command("reseal", "open the envelopes in files and seal them anew, after a key may have been used by others",
                    [&tool, resealing] {
                      resealing->context.check();
-                     return move_all(tool, *resealing, "resealed", [&](StoredEnvelope& envelope, const auto& vault) {
+                     return move_all(tool, *resealing, Verb::Reseal, [&](StoredEnvelope& envelope, const auto& vault) {
                        envelope.reseal(vault, resealing->context.view());
                      });
                    });

@@ -1,6 +1,7 @@
-// seal and open: a file or the standard input to a file or the standard output.
+// seal and open: a file or the standard input to a file or the standard output, of any size as streams.
 
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "command.hpp"
@@ -8,6 +9,7 @@
 #include "envelope_file.hpp"
 #include "failure.hpp"
 #include "ring_parts.hpp"
+#include "stream_file.hpp"
 #include "system.hpp"
 
 namespace tool {
@@ -40,8 +42,11 @@ struct SealOptions {
   std::string input = "-";
   Target target = {};
   ContextOptions context = {};
-  bool text = false, in_token = false;
+  bool text = false, in_token = false, stream = false;
   std::size_t padding = 0;
+
+  /// Whether the secret is sealed as a stream: that was asked for, or it is too large for anything else.
+  [[nodiscard]] bool as_stream() const { return stream || size_of(input).value_or(0) > hsmseal::kMaxSecretBytes; }
 
   [[nodiscard]] hsmseal::EnvelopeOptions envelope(const HostFile& host) const {
     hsmseal::EnvelopeOptions options;
@@ -58,9 +63,55 @@ hsmseal::SecretBytes secret_from(const std::string& input) {
   return content_of(input);
 }
 
+/// Passes a stream to where it is to be. A file comes about only when all of it is there.
+/// @param version  of the set that sealed it, as far as it is known.
+template <typename Pass>
+Exit put_stream(const Output& out, const Target& target, const Pass& pass, std::optional<hsmseal::Version> version) {
+  std::uint64_t bytes = 0;
+  if (target.is_file()) {
+    write_file(target.file, target.existing(), [&](const Pieces& put) { bytes = pass(put); });
+    Json document = {{"file", target.file}, {"bytes", bytes}};
+    if (version) document["version"] = *version;
+    out.document(document);
+    return Exit::Success;
+  }
+  const auto put = [&](hsmseal::ByteView piece) {
+    write_output(piece);
+    bytes += piece.size();
+  };
+  try {
+    pass(put);
+  } catch (...) {
+    if (bytes != 0) note("what was written to the standard output is not whole; throw it away");
+    throw;
+  }
+  return Exit::Success;
+}
+
+Exit seal_as_stream(const Tool& tool, SealOptions& options) {
+  const Output out = tool.output();
+  if (options.text || options.in_token || options.padding != 0) {
+    throw UsageError("a stream has no text form, no padding, and is not sealed in the token; give none of these");
+  }
+  if (out.json() && !options.target.is_file()) {
+    throw UsageError("a stream is not put into JSON; give --output FILE with --json");
+  }
+  options.target.check(out, "a stream", "give --output FILE or --force");
+  if (options.input == "-" && is_terminal(Stream::Input)) throw UsageError("a stream is not typed; give a file");
+  const HostFile host = tool.host();
+  return with_ring(host, [&](const hsmseal::KeyRing& ring) {
+    const hsmseal::EnvelopeEncryptor vault{ring, options.envelope(host)};
+    const auto pass = [&](const Pieces& put) {
+      return seal_stream_file(vault, options.input, options.context.view(), put);
+    };
+    return put_stream(out, options.target, pass, ring.active().version);
+  });
+}
+
 Exit seal(const Tool& tool, SealOptions& options) {
   const Output out = tool.output();
   options.context.check();
+  if (options.as_stream()) return seal_as_stream(tool, options);
   const bool shown = out.json() && !options.target.is_file();
   if (!options.text) options.target.check(out, "an envelope in bytes", "give --text, --output FILE or --force");
   if (options.text && options.target.is_file()) options.target.check(out, "an envelope", "give --output FILE");
@@ -93,7 +144,22 @@ struct OpenOptions {
   std::string input = "-";
   Target target = {};
   ContextOptions context = {};
+  bool stream = false;
 };
+
+Exit open_as_stream(const Output& out, OpenOptions& options, const HostFile& host) {
+  std::optional<hsmseal::Version> version;
+  if (holds_stream(options.input)) version = header_of_stream(options.input).version;
+  return with_ring(host, [&](const hsmseal::KeyRing& ring) {
+    hsmseal::EnvelopeOptions how;
+    how.deadline = host.deadline();
+    const hsmseal::EnvelopeEncryptor vault{ring, how};
+    const auto pass = [&](const Pieces& put) {
+      return open_stream_file(vault, options.input, options.context.view(), put);
+    };
+    return put_stream(out, options.target, pass, version);
+  });
+}
 
 Exit open(const Tool& tool, OpenOptions& options) {
   const Output out = tool.output();
@@ -103,6 +169,7 @@ Exit open(const Tool& tool, OpenOptions& options) {
   }
   options.target.check(out, "a secret", "give --output FILE, or --force if nobody looks on");
   const HostFile host = tool.host();
+  if (options.stream || holds_stream(options.input)) return open_as_stream(out, options, host);
   const EnvelopeFile file = EnvelopeFile::read(options.input);
   const StoredEnvelope& envelope = file.only();
   return with_ring(host, [&](const hsmseal::KeyRing& ring) {
@@ -132,6 +199,7 @@ void add_seal_and_open(Tool& tool) {
   seals->add_flag("-t,--text", sealing->text, "write the text form, one line");
   seals->add_option("--padding", sealing->padding, "hide the secret's size: fill up to a multiple of so many bytes");
   seals->add_flag("--in-token", sealing->in_token, "encrypt in the token itself; small secrets only");
+  seals->add_flag("--stream", sealing->stream, "seal in constant memory, as is done with more than 64 MiB");
 
   const auto opening = std::make_shared<OpenOptions>();
   auto* opens = tool.command("open", "open an envelope, in bytes or in the text form",
@@ -139,6 +207,7 @@ void add_seal_and_open(Tool& tool) {
   opens->add_option("FILE", opening->input, "the envelope; - is the standard input");
   opening->target.add_to(*opens);
   opening->context.add_to(*opens);
+  opens->add_flag("--stream", opening->stream, "a stream comes on the standard input; files are looked at");
 }
 
 }  // namespace tool

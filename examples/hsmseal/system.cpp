@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <memory>
 #include <optional>
+#include <span>
 #include <system_error>
 #include <utility>
 
@@ -156,6 +157,31 @@ std::string ask_line(const std::string& prompt, std::string_view what, std::stri
 
 namespace {
 
+class InputFile {
+ public:
+  explicit InputFile(const std::filesystem::path& path) : file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    if (file_.get() < 0 || ::fstat(file_.get(), &status_) != 0) {
+      throw UsageError(fmt::format("'{}' cannot be read: {}", path.string(), reason(errno)));
+    }
+    if (S_ISDIR(status_.st_mode)) throw UsageError(fmt::format("'{}' is a folder; give a file", path.string()));
+  }
+  [[nodiscard]] int get() const { return file_.get(); }
+  [[nodiscard]] std::size_t size() const { return static_cast<std::size_t>(std::max<off_t>(status_.st_size, 0)); }
+
+ private:
+  Descriptor file_;
+  struct stat status_ {};
+};
+
+/// @returns how many bytes were read; 0 at the end, or if there is no room.
+std::size_t read_some(int file, std::span<std::byte> room, const std::function<void()>& fail) {
+  for (;;) {
+    const ssize_t got = ::read(file, room.data(), room.size());
+    if (got >= 0) return static_cast<std::size_t>(got);
+    if (errno != EINTR) fail();
+  }
+}
+
 /// Reads to the end. What was read stays in memory that is wiped.
 hsmseal::SecretBytes read_all(int file, std::size_t expected, const std::string& name) {
   constexpr std::size_t kFirst = 64 * 1024;
@@ -170,11 +196,11 @@ hsmseal::SecretBytes read_all(int file, std::size_t expected, const std::string&
       std::ranges::copy(content.view(), larger.writable().begin());
       content = std::move(larger);
     }
-    const ssize_t got = ::read(file, content.writable().data() + size, content.size() - size);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw UsageError(fmt::format("'{}' cannot be read: {}", name, reason(errno)));
+    const std::size_t got = read_some(file, content.writable().subspan(size), [&] {
+      throw UsageError(fmt::format("'{}' cannot be read: {}", name, reason(errno)));
+    });
     if (got == 0) break;
-    size += static_cast<std::size_t>(got);
+    size += got;
   }
   content.truncate(size);
   return content;
@@ -191,8 +217,11 @@ class NewFile {
     if (!temporary_.empty()) ::unlink(temporary_.c_str());
   }
 
-  void fill(hsmseal::ByteView content) {
-    if (!write_all(file_.get(), content) || ::fsync(file_.get()) != 0) fail(errno);
+  void fill(const std::function<void(const Pieces&)>& filler) {
+    filler([this](hsmseal::ByteView piece) {
+      if (!write_all(file_.get(), piece)) fail(errno);
+    });
+    if (::fsync(file_.get()) != 0) fail(errno);
   }
 
   void become_like(const struct stat& old) {
@@ -244,13 +273,36 @@ class NewFile {
 
 hsmseal::SecretBytes content_of(const std::filesystem::path& path) {
   if (path == "-") return read_all(STDIN_FILENO, 0, "the standard input");
-  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  const InputFile file{path};
+  return read_all(file.get(), file.size(), path.string());
+}
+
+void read_in_pieces(const std::filesystem::path& path, const Pieces& take, std::uint64_t offset) {
+  constexpr std::size_t kPiece = std::size_t{1} << 18;
+  std::optional<InputFile> opened;
+  if (path != "-") opened.emplace(path);
+  const int file = opened ? opened->get() : STDIN_FILENO;
+  const auto fail = [&] { throw UsageError(fmt::format("'{}' cannot be read: {}", path.string(), reason(errno))); };
+  if (offset != 0 && ::lseek(file, static_cast<off_t>(offset), SEEK_SET) < 0) fail();
+  hsmseal::SecretBytes piece{kPiece};
+  while (const std::size_t got = read_some(file, piece.writable(), fail)) take(piece.view().first(got));
+}
+
+hsmseal::Bytes start_of(const std::filesystem::path& path, std::size_t size) {
+  if (!size_of(path)) return {};
+  const InputFile file{path};
+  const auto fail = [&] { throw UsageError(fmt::format("'{}' cannot be read: {}", path.string(), reason(errno))); };
+  hsmseal::Bytes start(size);
+  std::size_t done = 0;
+  while (const std::size_t got = read_some(file.get(), std::span{start}.subspan(done), fail)) done += got;
+  start.resize(done);
+  return start;
+}
+
+std::optional<std::uint64_t> size_of(const std::filesystem::path& path) {
   struct stat status {};
-  if (file.get() < 0 || ::fstat(file.get(), &status) != 0) {
-    throw UsageError(fmt::format("'{}' cannot be read: {}", path.string(), reason(errno)));
-  }
-  if (S_ISDIR(status.st_mode)) throw UsageError(fmt::format("'{}' is a folder; give a file", path.string()));
-  return read_all(file.get(), static_cast<std::size_t>(std::max<off_t>(status.st_size, 0)), path.string());
+  if (path == "-" || ::stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return std::nullopt;
+  return static_cast<std::uint64_t>(status.st_size);
 }
 
 void write_output(hsmseal::ByteView content) {
@@ -261,16 +313,24 @@ void write_output(hsmseal::ByteView content) {
 }
 
 void write_file(const std::filesystem::path& path, hsmseal::ByteView content, Existing existing) {
+  write_file(path, existing, [content](const Pieces& put) { put(content); });
+}
+
+void write_file(const std::filesystem::path& path, Existing existing, const std::function<void(const Pieces&)>& fill) {
   struct stat status {};
   if (existing == Existing::Keep && ::lstat(path.c_str(), &status) == 0) {
     throw UsageError(fmt::format("'{}' exists and is not overwritten; give --force if it may be", path.string()));
   }
   NewFile file{path};
-  file.fill(content);
+  file.fill(fill);
   file.put_in_place(existing);
 }
 
 void replace_content(const std::filesystem::path& path, hsmseal::ByteView content) {
+  replace_content(path, [content](const Pieces& put) { put(content); });
+}
+
+void replace_content(const std::filesystem::path& path, const std::function<void(const Pieces&)>& fill) {
   const auto target = std::filesystem::canonical(path);
   struct stat status {};
   if (::stat(target.c_str(), &status) != 0) {
@@ -278,7 +338,7 @@ void replace_content(const std::filesystem::path& path, hsmseal::ByteView conten
   }
   NewFile file{target};
   file.become_like(status);
-  file.fill(content);
+  file.fill(fill);
   file.put_in_place(Existing::Replace);
 }
 

@@ -1,7 +1,10 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,6 +35,20 @@ enum class Stream { Input = 0, Output = 1, Error = 2 };
 /// @throws UsageError  it cannot be read, or is too large.
 [[nodiscard]] hsmseal::SecretBytes content_of(const std::filesystem::path& path);
 
+/// Takes the next piece of a file.
+using Pieces = std::function<void(hsmseal::ByteView)>;
+
+/// Reads a file, or the standard input for "-", of any size, from an offset on.
+/// @throws UsageError  it cannot be read.
+void read_in_pieces(const std::filesystem::path& path, const Pieces& take, std::uint64_t offset = 0);
+
+/// The first bytes of a file, or all of a shorter one. Empty if it is no regular file.
+/// @throws UsageError  it cannot be read.
+[[nodiscard]] hsmseal::Bytes start_of(const std::filesystem::path& path, std::size_t size);
+
+/// How large a regular file is.
+[[nodiscard]] std::optional<std::uint64_t> size_of(const std::filesystem::path& path);
+
 /// Writes to the standard output.
 /// @throws Failure  it was closed, or is full.
 void write_output(hsmseal::ByteView content);
@@ -42,10 +59,14 @@ enum class Existing { Keep, Replace };
 /// @throws UsageError  there is one already, with Existing::Keep.
 /// @throws Failure     it cannot be written; nothing is left.
 void write_file(const std::filesystem::path& path, hsmseal::ByteView content, Existing existing);
+/// The same for content that `fill` makes piece by piece. What it throws leaves nothing either.
+void write_file(const std::filesystem::path& path, Existing existing, const std::function<void(const Pieces&)>& fill);
 
 /// Replaces the content of a file in the same way and keeps its mode and owner. A link's target is replaced.
 /// @throws Failure  as write_file(), and if the owner cannot be kept; the file is as it was.
 void replace_content(const std::filesystem::path& path, hsmseal::ByteView content);
+/// The same for content that `fill` makes piece by piece.
+void replace_content(const std::filesystem::path& path, const std::function<void(const Pieces&)>& fill);
 
 /// Reads a configuration file that nobody but its owner, root or this user, can change.
 /// @throws UsageError  missing, not a regular file, writable by others, of another user, or too large.

@@ -26,6 +26,7 @@ std::string_view word(hsmseal::Evidence evidence) {
 }
 
 std::string_view word(hsmseal::Suite suite) {
+  if (suite == hsmseal::Suite::Stream) return "sealed as a stream";
   return suite == hsmseal::Suite::Token ? "sealed in the token" : "sealed under a data key";
 }
 

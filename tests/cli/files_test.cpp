@@ -46,6 +46,33 @@ TEST_CASE("a disk that is full leaves no part of a file") {
   CHECK(scene.exists("sealed"));
 }
 
+TEST_CASE("streams are sealed, opened and rewrapped, and none is left half written") {
+  Scene scene;
+  scene.write_host_file();
+  scene.prepare("hsmseal ring create --token hsm1");
+  scene.prepare("head -c 300000 /dev/zero | tr '\\0' 's' > plain");
+  scene.run("hsmseal seal plain --stream -o sealed --context record=42");
+  scene.run("hsmseal inspect sealed");
+  scene.run("hsmseal open sealed -o opened --context record=42 && cmp plain opened");
+  scene.run("hsmseal seal --stream --no-context < plain | hsmseal open --stream --no-context | cmp - plain");
+  scene.run("hsmseal seal plain --stream -t --no-context");
+  scene.run("hsmseal --json seal plain --stream --no-context");
+  scene.run("hsmseal --json seal plain --stream --no-context -o counted; stat -c '%a %s' counted");
+  scene.run("head -c 131226 sealed > cut; hsmseal open cut -o other --context record=42");
+  scene.run("hsmseal open cut --context record=42 | wc -c");
+  scene.run("hsmseal open sealed -o other --context record=43");
+  scene.prepare("cp sealed before; hsmseal ring add --token hsm1");
+  scene.run("hsmseal rewrap --check sealed");
+  scene.run("hsmseal rewrap sealed");
+  scene.run("hsmseal rewrap sealed; tail -c +79 before > rest; tail -c +79 sealed | cmp - rest");
+  scene.run("hsmseal open sealed --context record=42 | cmp - plain");
+  scene.run("hsmseal reseal --all sealed --context record=42");
+  scene.run(
+      "truncate -s 67108865 large; hsmseal seal large -o large.sealed --no-context; hsmseal inspect large.sealed");
+  scene.run("hsmseal open large.sealed --no-context | cmp - large; rm large large.sealed");
+  scene.matches("streams");
+}
+
 TEST_CASE("rewrap replaces a file as a whole, keeps its mode, and leaves the one that fails as it was") {
   Scene scene;
   scene.write_host_file();
