@@ -14,6 +14,8 @@ namespace hsmseal {
 ///
 /// * While such a key is in use, the process's memory holds it. Who reads that memory, or learns the key elsewhere, opens
 ///   every envelope that was sealed under it: up to `max_secrets`, without the token and without a trace in its log.
+/// * A data key that sealed as many secrets as it may, or is too old, is not used any more, and is wiped when the next one
+///   takes its place.
 /// * An envelope whose data key is kept opens while the token is away, and after somebody locked its PIN.
 /// * Two copies of one running process (a virtual machine that is restored from a snapshot twice, or cloned) may draw the
 ///   same nonces. Under a data key that both go on with, that shows the difference of two secrets and lets others forge
