@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include <poll.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -48,6 +49,14 @@ class Silence {
   std::array<struct sigaction, kSignals.size()> actions_{};
 };
 
+/// Waits for the next byte, and looks up now and then: a signal may go to another thread.
+void wait_for_input() {
+  constexpr int kBetweenLooks = 100;  // milliseconds
+  pollfd input{STDIN_FILENO, POLLIN, 0};
+  while (interrupted == 0 && ::poll(&input, 1, kBetweenLooks) <= 0) {
+  }
+}
+
 }  // namespace
 
 /// Byte by byte, so that no buffer keeps a copy.
@@ -57,8 +66,9 @@ std::optional<hsmseal::SecretBytes> read_line() {
   bool ended = false;
   while (!ended) {
     std::byte next{};
-    const ssize_t got = ::read(STDIN_FILENO, &next, 1);
+    wait_for_input();
     if (interrupted != 0) throw std::runtime_error("interrupted");
+    const ssize_t got = ::read(STDIN_FILENO, &next, 1);
     if (got < 0) throw std::runtime_error("the standard input cannot be read");
     if (got == 0 && size == 0) return std::nullopt;
     ended = got == 0 || next == std::byte{'\n'};
