@@ -3,8 +3,7 @@
 #
 #   stage.sh static|shared|core    core is shared, without the component sql; the operator's tool comes with shared alone
 #
-# The objects are the same for all three, so that one build folder serves them. No header is precompiled, so that a source
-# which does not include what it uses fails here.
+# The objects are the same for all three, so that one build folder serves them.
 # shellcheck source=tests/packaging/common.sh
 . "$(dirname "$0")/common.sh"
 kind=$1
@@ -19,7 +18,6 @@ esac
 rm -rf "${work:?}/$kind" "$work/made"
 quietly cmake -S "$source" -B "$work/staged" -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=$shared \
   -DHSMSEAL_WITH_SQL=$sql -DHSMSEAL_BUILD_TESTS=OFF -DHSMSEAL_BUILD_EXAMPLES=$tool -DHSMSEAL_WERROR=ON \
-  -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON \
   -DCMAKE_INSTALL_PREFIX="$work/made" -DCMAKE_INSTALL_LIBDIR=lib
 quietly cmake --build "$work/staged"
 quietly cmake --install "$work/staged"
