@@ -13,14 +13,14 @@ namespace hsmseal {
 
 /// One secret of EnvelopeEncryptor::seal_many(), as seal() takes it. Refers to what it was made from.
 struct SealItem {
-  ByteView secret;
-  ContextView context;
+  ByteView secret;      ///< 0 to kMaxSecretBytes bytes
+  ContextView context;  ///< what the envelope is bound to
 };
 
 /// One envelope of EnvelopeEncryptor::open_many(), as open() takes it. Refers to what it was made from.
 struct OpenItem {
-  ByteView sealed;
-  ContextView context;
+  ByteView sealed;      ///< one complete envelope
+  ContextView context;  ///< as it was sealed with
 };
 
 /// The code of an error of hsmseal.
@@ -33,6 +33,7 @@ struct OpenItem {
 template <typename Value>
 class ItemResult {
  public:
+  /// @param value  what came of the item.
   explicit ItemResult(Value value) : value_(std::move(value)) {}
   /// @param error  not null.
   explicit ItemResult(std::exception_ptr error) noexcept : error_(std::move(error)) {}

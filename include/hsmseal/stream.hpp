@@ -84,8 +84,8 @@ class HSMSEAL_API StreamSealer {
   /// Wraps the data key. The sink is not called before write() or finish().
   /// @throws InvalidArgumentError  the options are wrong, or there is no sink. Besides, as EnvelopeEncryptor::seal().
   StreamSealer(const EnvelopeEncryptor& encryptor, ContextView context, StreamSink sink, StreamOptions options = {});
-  StreamSealer(StreamSealer&& other) noexcept;
-  StreamSealer& operator=(StreamSealer&& other) noexcept;
+  StreamSealer(StreamSealer&& other) noexcept;  ///< Takes over the stream under way; `other` can only be destroyed.
+  StreamSealer& operator=(StreamSealer&& other) noexcept;  ///< Gives up its own and takes over the other.
   ~StreamSealer();
 
   /// @param plaintext  any number of bytes. Not retained.
@@ -107,8 +107,8 @@ class HSMSEAL_API StreamOpener {
  public:
   /// @throws InvalidArgumentError  the options are wrong, or there is no sink.
   StreamOpener(const EnvelopeEncryptor& encryptor, ContextView context, StreamSink sink, StreamOptions options = {});
-  StreamOpener(StreamOpener&& other) noexcept;
-  StreamOpener& operator=(StreamOpener&& other) noexcept;
+  StreamOpener(StreamOpener&& other) noexcept;  ///< Takes over the stream under way; `other` can only be destroyed.
+  StreamOpener& operator=(StreamOpener&& other) noexcept;  ///< Gives up its own and takes over the other.
   ~StreamOpener();
 
   /// Unwraps the data key as soon as the header is there.
@@ -139,8 +139,8 @@ class HSMSEAL_API StreamReader {
   /// @param sealed_bytes  how long the sealed stream is.
   /// @throws as open_stream(); InvalidArgumentError also if there is no `read_at`.
   StreamReader(const EnvelopeEncryptor& encryptor, ContextView context, std::uint64_t sealed_bytes, ReadAt read_at);
-  StreamReader(StreamReader&& other) noexcept;
-  StreamReader& operator=(StreamReader&& other) noexcept;
+  StreamReader(StreamReader&& other) noexcept;  ///< Takes over the opened stream; `other` can only be destroyed.
+  StreamReader& operator=(StreamReader&& other) noexcept;  ///< Gives up its own and takes over the other.
   ~StreamReader();
 
   /// Of the plaintext, in bytes.
